@@ -1,0 +1,18 @@
+//! How batches and tables move: plan, source, operators, sink, checkpoint.
+//!
+//! The path of one activation, top to bottom: [`source`] (object → rows) → [`plan`] (which window,
+//! which lane, which slot) → [`graph`] and [`operators`] (the timely dataflow) → [`device`] (a
+//! learner of `atomflow-workers` on its own thread) → [`statistics`] (differential totals) →
+//! [`sink`] (Parquet parts, then one create-if-absent commit). [`run`] is the order in which it happens.
+//!
+//! Async lives in [`source`] and [`sink`] alone; timely and differential are named only in this crate.
+
+pub mod calibrate;
+pub mod error;
+pub mod plan;
+pub mod run;
+pub mod sink;
+pub mod source;
+pub mod statistics;
+
+pub use error::{Error, Result};

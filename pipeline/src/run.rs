@@ -1,0 +1,230 @@
+//! The order in which a job happens: scan, plan, calibrate, train, freeze, harvest, publish.
+
+use std::collections::BTreeMap;
+
+use atomflow_workers::{interp::HarvestSpec, variants::LearnerSpec};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{calibrate::NormalizeSpec, plan::PlanSpec, source::SourceSpec};
+
+/// Everything that decides the bytes of a run. `jobs` composes it from a spec file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Job {
+    /// Name of the job; part of the run id.
+    pub name: String,
+    /// Seed of everything that is drawn.
+    #[serde(default)]
+    pub seed: u64,
+    /// Where the activations are.
+    pub source: SourceSpec,
+    /// In which order rows are seen.
+    #[serde(default)]
+    pub plan: PlanSpec,
+    /// How rows are scaled before learning.
+    #[serde(default)]
+    pub normalize: NormalizeSpec,
+    /// What learns.
+    pub learner: LearnerSpec,
+    /// What is collected afterwards.
+    #[serde(default)]
+    pub harvest: HarvestSpec,
+}
+
+/// `[runtime]`: how the job is run. Nothing here changes a byte of the result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RuntimeSpec {
+    /// Timely workers in this process.
+    pub workers: usize,
+    /// Kernel threads; 0 means one per core.
+    pub threads: usize,
+    /// Where steps run: `cpu`.
+    pub device: String,
+    /// Windows between two checkpoints.
+    pub checkpoint_windows: usize,
+}
+
+impl Default for RuntimeSpec {
+    fn default() -> Self {
+        RuntimeSpec { workers: 1, threads: 0, device: "cpu".to_owned(), checkpoint_windows: 4 }
+    }
+}
+
+/// What a run tells whoever watches it, as it happens.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The run has an identity and a place.
+    Started {
+        /// Run id: the hash of spec and plan.
+        run: String,
+        /// Where the results go.
+        out: String,
+        /// Whether an earlier, interrupted process of the same run is continued.
+        resumed: bool,
+    },
+    /// Something worth one line (calibration constants, quarantined shards, …).
+    Note {
+        /// The line.
+        message: String,
+    },
+    /// Training moved on.
+    Train(TrainProgress),
+    /// Harvest moved on.
+    Harvest(HarvestProgress),
+    /// Tables are being written.
+    Publish {
+        /// Name of the table.
+        table: String,
+        /// Its rows.
+        rows: u64,
+    },
+}
+
+/// Where training stands. Rates are over the time since training began in this process.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct TrainProgress {
+    /// Steps done and planned.
+    pub step: u64,
+    /// Steps of the whole job.
+    pub steps: u64,
+    /// Windows done.
+    pub window: u64,
+    /// Windows of the whole job.
+    pub windows: u64,
+    /// Rows learned from since the run began.
+    pub tokens: u64,
+    /// Planned rows read per second.
+    pub rows_per_s: f64,
+    /// Bytes fetched per second, in GB.
+    pub gb_per_s: f64,
+    /// Share of the time the learner waited for data.
+    pub wait_share: f64,
+    /// FVU of the last window, before each step (prequential).
+    pub fvu: f64,
+    /// Mean latents per row in the last window.
+    pub l0: f64,
+    /// Dead latents now.
+    pub dead: u64,
+    /// Seconds to the end of training at this rate.
+    pub left_s: f64,
+}
+
+/// Where harvest stands.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct HarvestProgress {
+    /// Shards finished.
+    pub shard: u64,
+    /// Shards of the whole job.
+    pub shards: u64,
+    /// Rows encoded since harvest began in this process.
+    pub rows: u64,
+    /// Rows to encode in this process.
+    pub rows_total: u64,
+    /// Rows per second.
+    pub rows_per_s: f64,
+    /// Bytes fetched per second, in GB.
+    pub gb_per_s: f64,
+    /// Seconds to the end of harvest at this rate.
+    pub left_s: f64,
+}
+
+/// Receives events; must not block for long.
+pub trait Watch: Send + Sync {
+    /// One event, in order, possibly from several threads.
+    fn event(&self, event: &Event);
+}
+
+/// What a finished run made.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Run id.
+    pub run: String,
+    /// Name of each table and where it is (a directory with Parquet parts and `_delta_log`).
+    pub tables: BTreeMap<String, String>,
+    /// Directory of the exported dictionary (SAELens layout).
+    pub dictionary: String,
+    /// How good it is.
+    pub metrics: Metrics,
+}
+
+/// The figures a run ends with.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Metrics {
+    /// FVU of held-out kept rows.
+    pub heldout_fvu: f64,
+    /// FVU of training rows under the final dictionary.
+    pub train_fvu: f64,
+    /// FVU of all rows, filtered ones included.
+    pub all_fvu: f64,
+    /// Mean latents per held-out row.
+    pub l0: f64,
+    /// Latents that never fired during harvest.
+    pub dead: u64,
+    /// Rows learned from, over all passes.
+    pub tokens: u64,
+    /// Wall seconds of this process.
+    pub seconds: f64,
+}
+
+/// What `atomflow check` prints: the plan before anything is spent.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct CheckReport {
+    /// Run id the job would get.
+    pub run: String,
+    /// Hash of the plan.
+    pub plan: String,
+    /// Shards to read.
+    pub shards: u64,
+    /// Shards left out, with reasons.
+    pub quarantined: Vec<(String, String)>,
+    /// Rows in the shards.
+    pub rows: u64,
+    /// Bytes to fetch per pass.
+    pub bytes: u64,
+    /// Width of the vectors.
+    pub d_in: u64,
+    /// Latents.
+    pub n_latents: u64,
+    /// Windows over all passes.
+    pub windows: u64,
+    /// Optimizer steps over all passes.
+    pub steps: u64,
+    /// Optional columns that all shards have.
+    pub columns: Vec<String>,
+    /// Memory for parameters and optimizer, bytes.
+    pub model_bytes: u64,
+    /// Memory for windows, prefetch and harvest per process, bytes.
+    pub data_bytes: u64,
+    /// Floating-point operations of training.
+    pub train_flops: f64,
+    /// Floating-point operations of harvest.
+    pub harvest_flops: f64,
+    /// Encoder GFLOP/s of this machine, from a one-second measurement.
+    pub measured_gflops: f64,
+    /// Estimated seconds of training and harvest on this machine.
+    pub estimated_s: f64,
+    /// Things worth knowing before starting (missing columns, small held-out share, …).
+    pub notes: Vec<String>,
+}
+
+/// What `atomflow inspect` prints: how far a run is and what it has made.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Inspection {
+    /// Run id.
+    pub run: String,
+    /// Name of the job.
+    pub name: String,
+    /// `calibrating`, `training`, `harvesting`, `publishing` or `done`.
+    pub state: String,
+    /// Generation of the newest process.
+    pub generation: u64,
+    /// Windows trained and committed, of how many.
+    pub windows: (u64, u64),
+    /// Shards harvested and committed, of how many.
+    pub shards: (u64, u64),
+    /// The outcome, when done.
+    pub outcome: Option<Outcome>,
+}

@@ -1,0 +1,12 @@
+//! What happens to a batch on one device: learners, kernels, statistics, candidates, export.
+//!
+//! Three things to know: [`learner::DictLearner`] is what the pipeline trains,
+//! [`learner::Dictionary`] is what it becomes when it is frozen, and [`codes::Codes`] is what both
+//! speak. Nothing here sees a path, a stream, a clock or an environment variable.
+
+pub mod codes;
+pub mod interp;
+pub mod learner;
+pub mod random;
+pub mod stats;
+pub mod variants;

@@ -1,0 +1,1 @@
+//! Mergeable statistics of codes: integers only, so that adding and taking away are exact.
