@@ -5,8 +5,13 @@
 //! speak. Nothing here sees a path, a stream, a clock or an environment variable.
 
 pub mod codes;
+pub mod export;
 pub mod interp;
+pub mod kernels;
 pub mod learner;
 pub mod random;
+pub mod skeleton;
+pub mod state;
 pub mod stats;
+pub mod threads;
 pub mod variants;

@@ -1,25 +1,9 @@
-//! One file per learner, one line each in the registry.
+//! One file per learner, one line each in the registry at the end.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// `[learner]`: what learns. `kind` chooses; the other fields belong to that kind.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum LearnerSpec {
-    /// k-sparse autoencoder with AuxK.
-    Topk(TopkPlaceholder),
-}
-
-/// Filled by the learner's own file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TopkPlaceholder {
-    /// Number of latents.
-    pub n_latents: usize,
-    /// Latents per row.
-    pub k: usize,
-}
+use crate::learner::{DictLearner, Setup};
 
 /// One line of `atomflow learners`.
 #[derive(Debug, Clone, Serialize)]
@@ -32,11 +16,78 @@ pub struct LearnerInfo {
     pub summary: &'static str,
     /// Where the method is published.
     pub paper: &'static str,
-    /// An example spec in `jobs/specs/`.
+    /// An example spec.
     pub example: &'static str,
 }
 
-/// Every learner, in the order of the registry.
-pub fn registry() -> Vec<LearnerInfo> {
-    Vec::new()
+/// A learner setting that is out of range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`learner.{field}` {reason}")]
+pub struct Invalid {
+    /// The field, relative to `[learner]`.
+    pub field: &'static str,
+    /// What it must be.
+    pub reason: &'static str,
+}
+
+impl Invalid {
+    /// Ok if `fine`.
+    ///
+    /// # Errors
+    /// `field` is out of range.
+    pub fn unless(fine: bool, field: &'static str, reason: &'static str) -> Result<(), Invalid> {
+        if fine { Ok(()) } else { Err(Invalid { field, reason }) }
+    }
+}
+
+/// Makes the module, the spec's enum arm, the builder arm and the registry row of each learner.
+macro_rules! learners {
+    ($($module:ident :: $config:ident),* $(,)?) => {
+        $(pub mod $module;)*
+
+        /// `[learner]`: what learns. `kind` chooses; the other fields belong to that kind.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+        #[serde(tag = "kind", rename_all = "lowercase")]
+        pub enum LearnerSpec {
+            $(#[doc = concat!("See `workers/src/variants/", stringify!($module), ".rs`.")]
+            $config($module::$config),)*
+        }
+
+        impl LearnerSpec {
+            /// A learner at its start.
+            ///
+            /// # Errors
+            /// A field is out of range.
+            pub fn build(&self, setup: &Setup) -> Result<Box<dyn DictLearner>, Invalid> {
+                match self { $(LearnerSpec::$config(config) => config.build(setup),)* }
+            }
+
+            /// Checks the fields against each other and the width of the data.
+            ///
+            /// # Errors
+            /// The first field that is out of range.
+            pub fn validate(&self, d_in: usize) -> Result<(), Invalid> {
+                match self { $(LearnerSpec::$config(config) => config.validate(d_in),)* }
+            }
+
+            /// Number of latents.
+            pub fn n_latents(&self) -> usize {
+                match self { $(LearnerSpec::$config(config) => config.n_latents,)* }
+            }
+
+            /// Expected latents per row, for estimates of time and memory.
+            pub fn k(&self) -> usize {
+                match self { $(LearnerSpec::$config(config) => config.k,)* }
+            }
+        }
+
+        /// Every learner, in the order of the registry.
+        pub fn registry() -> Vec<LearnerInfo> {
+            vec![$($module::INFO),*]
+        }
+    };
+}
+
+learners! {
+    topk::TopK,
 }

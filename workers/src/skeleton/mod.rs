@@ -1,0 +1,13 @@
+//! What all gradient-trained sparse autoencoders share; a variant fills the holes of [`SaeVariant`].
+//!
+//! Notation of the field: `pre_acts = (x − b_dec)·w_encᵀ + b_enc`, `codes` = what survives
+//! selection, `x_hat = codes·w_dec + b_dec`. Rows of `w_enc` and `w_dec` are latents.
+
+pub mod dead_latents;
+pub mod init;
+pub mod objective;
+pub mod parameters;
+pub mod sae;
+pub mod schedule;
+
+pub use sae::{Sae, SaeVariant, SkeletonSpec};
