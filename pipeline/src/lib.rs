@@ -8,11 +8,17 @@
 //! Async lives in [`source`] and [`sink`] alone; timely and differential are named only in this crate.
 
 pub mod calibrate;
+pub mod device;
+mod engine;
 pub mod error;
+mod flow;
+pub mod graph;
+pub mod operators;
 pub mod plan;
 pub mod run;
 pub mod sink;
 pub mod source;
 pub mod statistics;
+pub mod stop;
 
 pub use error::{Error, Result};

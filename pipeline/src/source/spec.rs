@@ -30,7 +30,7 @@ pub struct SourceSpec {
 }
 
 fn prefetch_bytes_default() -> u64 {
-    64 << 20
+    128 << 20
 }
 
 /// One URL or several.

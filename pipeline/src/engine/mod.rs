@@ -1,0 +1,217 @@
+//! A job from spec to tables: scan, plan, calibrate, train, freeze, harvest, publish. Each phase
+//! begins by asking what is committed already, so a run that was killed goes on where it stood.
+
+mod check;
+mod harvesting;
+mod publishing;
+mod state;
+mod training;
+
+use std::{sync::Arc, time::Instant};
+
+use atomflow_schemas::manifest::{FORMAT, RunManifest, RunRecord};
+use atomflow_workers::threads::Threads;
+use sha2::{Digest, Sha256};
+use tokio::runtime::Runtime;
+
+pub use check::check;
+
+use crate::{
+    Error, Result,
+    operators::read::Reader,
+    plan::Plan,
+    run::{Event, Inspection, Job, Outcome, RuntimeSpec, Watch},
+    sink::{Generation, Output, commit},
+    source::{Location, Manifest, OnBad, RowFilter, decode::Want, manifest},
+    stop::Stop,
+};
+
+/// One process's hold on a run.
+struct Engine {
+    job: Job,
+    runtime: RuntimeSpec,
+    tokio: Runtime,
+    threads: Threads,
+    output: Output,
+    generation: Generation,
+    manifest: Arc<Manifest>,
+    plan: Arc<Plan>,
+    run: String,
+    watch: Arc<dyn Watch>,
+    began: Instant,
+}
+
+/// Runs a job to its end; a run of the same job that was interrupted in `out` is continued.
+///
+/// # Errors
+/// Of every kind; nothing that was committed is lost or altered.
+pub fn run(job: &Job, runtime: &RuntimeSpec, out: &str, watch: Arc<dyn Watch>) -> Result<Outcome> {
+    let tokio = tokio_runtime()?;
+    let output = Output::new(Location::open(out)?);
+    if let Some(outcome) = finished(&tokio, &output, Some(job))? {
+        let message = format!("{} is finished already; nothing to do", outcome.run);
+        watch.event(&Event::Note { message });
+        return Ok(outcome);
+    }
+    Engine::open(job, runtime, tokio, output, watch)?.go()
+}
+
+/// Continues the run in `out`.
+///
+/// # Errors
+/// There is no run, or as for [`run`].
+pub fn resume(out: &str, runtime: &RuntimeSpec, watch: Arc<dyn Watch>) -> Result<Outcome> {
+    let tokio = tokio_runtime()?;
+    let output = Output::new(Location::open(out)?);
+    if let Some(outcome) = finished(&tokio, &output, None)? {
+        return Ok(outcome);
+    }
+    let job = job_of(&record(&tokio, &output)?)?;
+    Engine::open(&job, runtime, tokio, output, watch)?.go()
+}
+
+/// How far the run in `out` is.
+///
+/// # Errors
+/// There is no run, or its objects cannot be read.
+pub fn inspect(out: &str) -> Result<Inspection> {
+    let tokio = tokio_runtime()?;
+    let output = Output::new(Location::open(out)?);
+    let record = record(&tokio, &output)?;
+    tokio.block_on(state::inspect(&output, &record))
+}
+
+fn record(tokio: &Runtime, output: &Output) -> Result<RunRecord> {
+    tokio.block_on(commit::read_run(output))?.ok_or_else(|| {
+        Error::spec("there is no run here")
+            .object(output.url(""))
+            .hint("name the directory that `out` in the job spec points to; `atomflow run SPEC` starts a run")
+    })
+}
+
+fn job_of(record: &RunRecord) -> Result<Job> {
+    serde_json::from_value(record.job.clone())
+        .map_err(|e| Error::data(format!("the job in run.json cannot be read: {e}")))
+}
+
+/// The outcome of a run that is complete already. `job`, if given, must be the one that made it.
+fn finished(tokio: &Runtime, output: &Output, job: Option<&Job>) -> Result<Option<Outcome>> {
+    let Some(manifest) = tokio.block_on(commit::read_manifest(output))? else { return Ok(None) };
+    let other = match (job, tokio.block_on(commit::read_run(output))?) {
+        (Some(job), Some(record)) => record.job != state::to_json(job)?,
+        _ => false,
+    };
+    if other {
+        return Err(Error::spec(format!("this directory holds the finished run {} of another job", manifest.run))
+            .object(output.url(""))
+            .field("out")
+            .hint("choose another `out`"));
+    }
+    outcome(output, &manifest).map(Some)
+}
+
+fn outcome(output: &Output, manifest: &RunManifest) -> Result<Outcome> {
+    let metrics = serde_json::from_value(manifest.metrics.clone())
+        .map_err(|e| Error::data(format!("the metrics in manifest.json cannot be read: {e}")))?;
+    let tables = manifest.tables.iter().map(|(name, table)| (name.clone(), output.url(&table.path))).collect();
+    Ok(Outcome { run: manifest.run.clone(), tables, dictionary: output.url(training::DICTIONARY), metrics })
+}
+
+fn tokio_runtime() -> Result<Runtime> {
+    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    built.map_err(|e| Error::retry(format!("cannot start the I/O threads: {e}")))
+}
+
+/// The run id: what decides the bytes, hashed. Not the ETags: a copy of the same data is the same run.
+fn run_id(job: &Job, plan: &Plan) -> Result<String> {
+    let text = format!("{}\n{}", state::to_json(job)?, plan.hash);
+    let digest = Sha256::digest(text.as_bytes());
+    let hex: String = digest.iter().take(6).map(|b| format!("{b:02x}")).collect();
+    Ok(format!("{}-{hex}", job.name))
+}
+
+impl Engine {
+    fn open(
+        job: &Job,
+        runtime: &RuntimeSpec,
+        tokio: Runtime,
+        output: Output,
+        watch: Arc<dyn Watch>,
+    ) -> Result<Engine> {
+        let began = Instant::now();
+        device(&runtime.device)?;
+        let manifest = Arc::new(tokio.block_on(manifest::scan(&job.source))?);
+        let plan = Arc::new(plan(job, &manifest)?);
+        let run = run_id(job, &plan)?;
+        let identity = state::to_json(&manifest.identity())?;
+        let record = RunRecord {
+            format: FORMAT,
+            run: run.clone(),
+            name: job.name.clone(),
+            plan: plan.hash.clone(),
+            job: state::to_json(job)?,
+            shards: identity.clone(),
+        };
+        tokio.block_on(output.probe())?;
+        let resumed = tokio.block_on(commit::open_run(&output, &record))? == commit::Opened::Resumed;
+        let generation = tokio.block_on(Generation::claim(&output))?;
+        let threads = Threads::new(runtime.threads).map_err(|e| Error::retry(e.to_string()))?;
+        watch.event(&Event::Started { run: run.clone(), out: output.url(""), resumed });
+        for left_out in &manifest.quarantined {
+            let message = format!("left out {}: {}", left_out.url, left_out.reason);
+            watch.event(&Event::Note { message });
+        }
+        let (job, runtime) = (job.clone(), runtime.clone());
+        Ok(Engine { job, runtime, tokio, threads, output, generation, manifest, plan, run, watch, began })
+    }
+
+    fn go(self) -> Result<Outcome> {
+        let trained = self.train()?;
+        let frozen = self.freeze(&trained)?;
+        let shards = self.harvest(&frozen)?;
+        let manifest = self.publish(&trained, &frozen, &shards)?;
+        outcome(&self.output, &manifest)
+    }
+
+    /// A reader of this job's rows; `norm_max` is the calibrated bound.
+    fn reader(&self, norm_max: Option<f32>, token_text: bool) -> Reader {
+        let filter = RowFilter::new(&self.job.source.filter, self.job.plan.heldout, self.job.seed);
+        let filter = norm_max.into_iter().fold(filter, RowFilter::with_norm_max);
+        Reader {
+            manifest: Arc::clone(&self.manifest),
+            filter: Arc::new(filter),
+            want: Want { token_text, on_bad: self.job.source.on_bad },
+            budget_bytes: self.job.source.prefetch_bytes / self.runtime.workers.max(1) as u64,
+            runtime: self.tokio.handle().clone(),
+            stop: Stop::default(),
+            fetched_bytes: Arc::default(),
+        }
+    }
+
+    fn note(&self, message: String) {
+        self.watch.event(&Event::Note { message });
+    }
+
+    fn quarantines(&self) -> bool {
+        self.job.source.on_bad == OnBad::Quarantine
+    }
+}
+
+/// The plan, after every check that needs the data's footers.
+fn plan(job: &Job, manifest: &Manifest) -> Result<Plan> {
+    let invalid = |e: atomflow_workers::variants::Invalid| Error::spec(e.reason).field(format!("learner.{}", e.field));
+    job.learner.validate(manifest.d_in).map_err(invalid)?;
+    let filter = RowFilter::new(&job.source.filter, job.plan.heldout, job.seed);
+    filter.check(&manifest.has)?;
+    job.plan.plan(manifest, job.seed)
+}
+
+/// Where steps run. The CPU is the only device of this build.
+fn device(name: &str) -> Result<()> {
+    match name {
+        "cpu" => Ok(()),
+        other => Err(Error::spec(format!("there is no device `{other}` in this build"))
+            .field("runtime.device")
+            .hint("use \"cpu\"")),
+    }
+}

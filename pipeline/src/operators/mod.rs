@@ -1,0 +1,8 @@
+//! One file per operator, in the order an activation meets them.
+
+pub mod accumulate;
+pub mod block;
+pub mod encode;
+pub mod read;
+pub mod shuffle;
+pub mod train;
