@@ -1,6 +1,6 @@
 //! Where results go: immutable objects under final names, then one create-if-absent commit.
 //!
-//! [`Output`] writes an object once and finds out who wrote it; [`commit`] builds generations,
+//! [`Output`] writes an object once and finds out who wrote it; [`mod@commit`] builds generations,
 //! commits and the manifest on that; [`table`] builds tables with a Delta-compatible log on both.
 
 pub mod commit;
