@@ -1,1 +1,16 @@
-//! Support.
+//! Real parts for the tests: an S3 server in the test process with faults on demand, and moto, an
+//! independent second one, where a Python with it is at hand.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test code: a broken test environment is best told by where it broke"
+)]
+
+pub mod client;
+pub mod fault;
+pub mod moto;
+pub mod overwrites;
+pub mod s3;
+
+pub use fault::Fault;

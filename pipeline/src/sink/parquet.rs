@@ -3,7 +3,7 @@
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use parquet::{
-    arrow::ArrowWriter,
+    arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions},
     basic::{Compression, ZstdLevel},
     file::properties::WriterProperties,
 };
@@ -12,13 +12,24 @@ use crate::{Error, Result};
 
 /// The bytes of a Parquet object holding `batch`: zstd, `row_group_rows` rows per row group.
 pub fn parquet_bytes(batch: &RecordBatch, row_group_rows: usize) -> Result<Bytes> {
+    write(batch, row_group_rows, ArrowWriterOptions::new())
+}
+
+/// The same for a part of a published table: without the Arrow schema that other Arrow programs
+/// would restore. The log is what says the types there, and it has one kind of list: Polars refuses
+/// a part that insists on a fixed-size one (measured, 2.1).
+pub(crate) fn part_bytes(batch: &RecordBatch, row_group_rows: usize) -> Result<Bytes> {
+    write(batch, row_group_rows, ArrowWriterOptions::new().with_skip_arrow_metadata(true))
+}
+
+fn write(batch: &RecordBatch, row_group_rows: usize, options: ArrowWriterOptions) -> Result<Bytes> {
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(row_group_rows.max(1)))
         .set_created_by(concat!("atomflow ", env!("CARGO_PKG_VERSION")).to_owned())
         .build();
-    let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).map_err(bug)?;
+    let (mut bytes, options) = (Vec::new(), options.with_properties(properties));
+    let mut writer = ArrowWriter::try_new_with_options(&mut bytes, batch.schema(), options).map_err(bug)?;
     writer.write(batch).map_err(bug)?;
     writer.close().map_err(bug)?;
     Ok(Bytes::from(bytes))
@@ -26,4 +37,29 @@ pub fn parquet_bytes(batch: &RecordBatch, row_group_rows: usize) -> Result<Bytes
 
 fn bug(error: parquet::errors::ParquetError) -> Error {
     Error::bug(format!("a table of ours does not fit Parquet: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::{
+        array::{Array, FixedSizeListArray, Float32Array},
+        datatypes::{DataType, Field, Schema},
+    };
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    use super::*;
+
+    #[test]
+    fn published_parts_have_one_kind_of_list() {
+        let item = Arc::new(Field::new("item", DataType::Float32, false));
+        let list = FixedSizeListArray::new(item, 2, Arc::new(Float32Array::from(vec![1.0; 4])), None);
+        let schema = Arc::new(Schema::new(vec![Field::new("decoder", list.data_type().clone(), false)]));
+        let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(list)]).unwrap();
+        let read = |bytes| ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().schema().clone();
+        assert_eq!(read(parquet_bytes(&batch, 10).unwrap()), schema);
+        let published = read(part_bytes(&batch, 10).unwrap());
+        assert!(matches!(published.field(0).data_type(), DataType::List(_)), "{published}");
+    }
 }
