@@ -1,0 +1,227 @@
+//! The last phase: totals from the committed partials, rows from the totals, tables, one manifest.
+
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
+
+use arrow::array::RecordBatch;
+use atomflow_schemas::{
+    manifest::{FORMAT, FileEntry, RunManifest, TableEntry},
+    partial::Partial,
+    table::{self, Table},
+};
+use bytes::Bytes;
+
+use super::{
+    Engine,
+    harvesting::Harvested,
+    state::{WindowMetrics, to_json},
+    training::{Frozen, Trained},
+};
+use crate::{
+    Error, Result,
+    run::{Event, Metrics},
+    sink::{Output, Part, TableWrite, commit, write_table},
+    statistics::{
+        About, ParquetPartials, Publisher, Statistics,
+        records::{self, OperatorRecord, ShardRecord, TrainRecord},
+    },
+};
+
+/// Latents per part: a part of `features` with 4096 floats per row is 64 MiB before compression.
+const LATENTS_PER_PART: usize = 4096;
+
+/// Makes the rows of a table for a range of latents.
+type Rows<'a> = &'a dyn Fn(Range<u32>) -> Result<RecordBatch>;
+
+impl Engine {
+    pub(super) fn publish(
+        &self,
+        trained: &Trained,
+        frozen: &Frozen,
+        harvested: &[Harvested],
+    ) -> Result<RunManifest> {
+        let statistics = self.statistics(harvested, frozen.dictionary.n_latents());
+        let publisher = Publisher::new(self.about(), &statistics, &*frozen.dictionary)?;
+        let run = &self.run;
+        let whole: [(&Table, RecordBatch); 4] = [
+            (&table::QUALITY, publisher.quality()?),
+            (&table::SHARDS, records::shards(run, &self.shard_records(harvested))?),
+            (&table::TRAIN_METRICS, records::train_metrics(run, &train_records(&trained.metrics))?),
+            (&table::OPERATOR_STATS, records::operator_stats(run, &self.operator_records(trained, harvested))?),
+        ];
+        let by_latent: [(&Table, Rows); 5] = [
+            (&table::FEATURES, &|latents| publisher.features(latents)),
+            (&table::ACTIVATION_STATS, &|latents| publisher.activation_stats(latents)),
+            (&table::COACTIVATIONS, &|latents| publisher.coactivations(latents)),
+            (&table::AUTOINTERP_CANDIDATES, &|latents| publisher.autointerp_candidates(latents)),
+            (&table::FEATURE_LINEAGE, &|latents| publisher.feature_lineage(latents)),
+        ];
+        let mut tables = BTreeMap::new();
+        for (table, batch) in whole {
+            let part = Part { first_key: 0, batch };
+            tables.insert(table.name.to_owned(), self.write(table, None, std::iter::once(Ok(part)))?);
+        }
+        for (table, rows) in by_latent {
+            let parts = latent_ranges(frozen.dictionary.n_latents()).map(|latents| {
+                let first_key = u64::from(latents.start);
+                rows(latents).map(|batch| Part { first_key, batch })
+            });
+            tables.insert(table.name.to_owned(), self.write(table, Some("latent"), parts)?);
+        }
+        let manifest = RunManifest {
+            format: FORMAT,
+            run: run.clone(),
+            tables,
+            dictionary: frozen.files.clone(),
+            metrics: to_json(&self.metrics(&publisher, trained)?)?,
+        };
+        self.tokio.block_on(commit::publish(&self.output, &self.generation, &manifest))
+    }
+
+    fn write(
+        &self,
+        table: &Table,
+        key: Option<&str>,
+        parts: impl Iterator<Item = Result<Part>>,
+    ) -> Result<TableEntry> {
+        let write = TableWrite {
+            name: table.name.to_owned(),
+            run: self.run.clone(),
+            version: 0,
+            schema: Arc::new(table.schema()),
+            key: key.map(str::to_owned),
+        };
+        // Parts are made outside the runtime: totals run their own dataflow.
+        let parts: Vec<Result<Part>> = parts.collect();
+        let entry = self.tokio.block_on(write_table(&self.output, &self.generation, &write, parts))?;
+        self.watch.event(&Event::Publish { table: table.name.to_owned(), rows: entry.rows });
+        Ok(entry)
+    }
+
+    fn statistics(&self, harvested: &[Harvested], n_latents: usize) -> Statistics {
+        let files: BTreeMap<u32, Vec<FileEntry>> =
+            harvested.iter().filter(|h| !h.files.is_empty()).map(|h| (h.shard, h.files.clone())).collect();
+        let shards: Vec<u32> = files.keys().copied().collect();
+        let (output, tokio) = (self.output.clone(), self.tokio.handle().clone());
+        let fetch = move |shard, partial| tokio.block_on(fetch(&output, &files, shard, partial));
+        let source = Arc::new(ParquetPartials::new(fetch));
+        Statistics::new(source, shards, n_latents, self.job.harvest.clone(), self.runtime.workers)
+    }
+
+    fn about(&self) -> About {
+        About {
+            run_id: self.run.clone(),
+            hookpoint: self.job.source.hookpoint.clone(),
+            k: i32::try_from(self.job.learner.k()).ok(),
+            seed: self.job.seed,
+            shard_urls: self.manifest.shards.iter().map(|s| s.url.clone()).collect(),
+        }
+    }
+
+    /// What was read and what was left out; rows of both add up to the rows of the input.
+    fn shard_records(&self, harvested: &[Harvested]) -> Vec<ShardRecord> {
+        let read = harvested.iter().map(|Harvested { shard, counts, .. }| {
+            let shard = &self.manifest.shards[*shard as usize];
+            ShardRecord {
+                url: shard.url.clone(),
+                size_bytes: shard.size_bytes,
+                rows: shard.row_groups.iter().map(|g| g.rows).sum(),
+                row_groups: shard.row_groups.len() as u64,
+                kept_train: counts.train,
+                heldout: counts.heldout,
+                dropped_pos: counts.dropped_pos,
+                dropped_token_id: counts.dropped_token_id,
+                dropped_norm: counts.dropped_norm,
+                bad_rows: counts.bad,
+                quarantined: counts.quarantined.clone(),
+            }
+        });
+        let unread = self.manifest.quarantined.iter().map(|q| ShardRecord {
+            url: q.url.clone(),
+            quarantined: Some(q.reason.clone()),
+            ..ShardRecord::default()
+        });
+        read.chain(unread).collect()
+    }
+
+    /// Counts by operator. All follow from the plan and the commits, so a resumed run has the same.
+    fn operator_records(&self, trained: &Trained, harvested: &[Harvested]) -> Vec<OperatorRecord> {
+        let row_bytes = self.manifest.d_in as u64 * 4;
+        let record = |operator: &str, phase: &str, rows: u64, bytes: u64, blocks: u64| OperatorRecord {
+            operator: operator.to_owned(),
+            phase: phase.to_owned(),
+            rows,
+            bytes,
+            blocks,
+        };
+        let groups = || self.plan.windows.iter().flat_map(|w| &w.groups);
+        let group_bytes = |g: &crate::plan::Group| {
+            self.manifest.shards[g.shard as usize].row_groups[g.row_group as usize].bytes
+        };
+        let planned: u64 = self.plan.windows.iter().map(|w| w.rows).sum();
+        let learned: u64 = trained.metrics.iter().map(|m| m.rows).sum();
+        let lanes = (self.plan.windows.len() * self.plan.lanes) as u64;
+        let harvested_rows: u64 = harvested.iter().map(|h| h.counts.rows).sum();
+        let kept: u64 = harvested.iter().map(|h| h.counts.train + h.counts.heldout).sum();
+        let harvest_groups: u64 = self.manifest.shards.iter().map(|s| s.row_groups.len() as u64).sum();
+        vec![
+            record("read", "train", planned, groups().map(group_bytes).sum(), groups().count() as u64),
+            record("shuffle", "train", learned, learned * row_bytes, lanes),
+            record("train", "train", learned, learned * row_bytes, self.plan.steps),
+            record("read", "harvest", self.manifest.rows(), self.manifest.bytes(), harvest_groups),
+            record("encode", "harvest", harvested_rows, harvested_rows * row_bytes, harvest_groups),
+            record("accumulate", "harvest", kept, kept * row_bytes, harvested.len() as u64),
+        ]
+    }
+
+    fn metrics(&self, publisher: &Publisher, trained: &Trained) -> Result<Metrics> {
+        let totals = publisher.totals();
+        let figures = |sums: &atomflow_workers::stats::QualitySums| sums.figures(totals.fixed);
+        let heldout = figures(&totals.quality[1]);
+        let kept = figures(&totals.kept()?);
+        Ok(Metrics {
+            heldout_fvu: heldout.fvu,
+            train_fvu: figures(&totals.quality[0]).fvu,
+            all_fvu: figures(&totals.all()?).fvu,
+            l0: heldout.l0.or(kept.l0),
+            dead: totals.dead(),
+            tokens: trained.metrics.iter().map(|m| m.rows).sum(),
+            seconds: self.began.elapsed().as_secs_f64(),
+        })
+    }
+}
+
+async fn fetch(
+    output: &Output,
+    files: &BTreeMap<u32, Vec<FileEntry>>,
+    shard: u32,
+    partial: Partial,
+) -> Result<Bytes> {
+    let name = format!("/{}.parquet", partial.name());
+    let file = files.get(&shard).and_then(|files| files.iter().find(|f| f.path.ends_with(&name)));
+    let missing = || Error::bug(format!("no partial `{}` of shard {shard} is committed", partial.name()));
+    output.get_verified(file.ok_or_else(missing)?).await
+}
+
+fn latent_ranges(n_latents: usize) -> impl Iterator<Item = Range<u32>> {
+    let end = u32::try_from(n_latents).unwrap_or(u32::MAX);
+    (0..end).step_by(LATENTS_PER_PART).map(move |first| first..end.min(first + LATENTS_PER_PART as u32))
+}
+
+fn train_records(metrics: &[WindowMetrics]) -> Vec<TrainRecord> {
+    let mut tokens = 0;
+    let record = |m: &WindowMetrics| {
+        tokens += m.rows;
+        TrainRecord {
+            step: m.step,
+            window: m.window,
+            tokens,
+            fvu: m.fvu(),
+            l0: m.l0(),
+            dead: m.dead,
+            loss: m.loss,
+            aux_loss: m.aux_loss,
+            lr: m.lr,
+        }
+    };
+    metrics.iter().map(record).collect()
+}
