@@ -1,15 +1,37 @@
 //! Where activations come from: any object store, three file formats, one dense block of rows out.
+//!
+//! The way of a shard: [`location`] (URL → store) → `listing` (which objects) → `reader` (format by
+//! magic bytes: `parquet`, `arrow_file`, `arrow_stream`; columns by `layout`) → [`manifest`] →
+//! [`fetch`](fetch::fetch) (bytes, async) → [`decode`](decode::decode) (rows, any thread) →
+//! [`filter`] (verdicts).
 
+mod arrow_file;
+mod arrow_stream;
+mod bad_rows;
+mod companions;
 pub mod decode;
+mod dense;
 pub mod fetch;
 pub mod filter;
+#[doc(hidden)]
+pub mod fuzz;
+mod ipc;
+mod layout;
+mod listing;
 pub mod location;
 pub mod manifest;
+mod object;
+mod parquet;
+mod reader;
+pub mod shield;
 pub mod spec;
+#[cfg(test)]
+mod tests;
+mod width;
 
-pub use decode::{Decoded, Tokens};
-pub use fetch::Fetched;
+pub use decode::{Decoded, Tokens, Want, decode};
+pub use fetch::{Fetched, fetch};
 pub use filter::{RowFilter, Verdict};
 pub use location::Location;
-pub use manifest::{Has, Manifest, Quarantined, RowGroup, Shard};
+pub use manifest::{Has, Manifest, Quarantined, RowGroup, Shard, ShardIdentity, scan};
 pub use spec::{Columns, Dtype, FilterSpec, OnBad, SourceSpec, Urls};

@@ -1,0 +1,7 @@
+//! The source as a whole: files written by the Arrow crates, read back through the store.
+
+mod bad_input;
+mod corpus;
+mod layouts;
+mod make;
+mod urls;
