@@ -1,4 +1,16 @@
 //! Which contexts of a latent a person or a model should look at.
+//!
+//! A context is a short stretch of one sequence ([`context`]). While a shard is harvested, each latent
+//! keeps bounded samples of its active contexts ([`samples`]) and all latents share a pool of contexts
+//! with their full codes ([`pool`]). [`select`] turns merged samples into the published examples.
+
+pub mod context;
+pub mod pool;
+pub mod samples;
+pub mod select;
+
+pub use context::Split;
+pub use samples::List;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -34,6 +46,38 @@ pub struct HarvestSpec {
     pub coactivation_tokens: u64,
     /// Contexts, over the whole run, from which inactive contexts and hard negatives are drawn.
     pub pool_contexts: usize,
+}
+
+impl HarvestSpec {
+    /// The part of `count` that belongs to `split`; both parts together are `count`.
+    pub fn part(&self, split: Split, count: usize) -> usize {
+        let score = ((count as f64 * self.score_share).round() as usize).min(count);
+        match split {
+            Split::Explain => count - score,
+            Split::Score => score,
+        }
+    }
+
+    /// How many contexts a latent keeps in `list` of `split`. Merging lists of shards keeps as many.
+    pub fn capacity(&self, list: List, split: Split) -> usize {
+        match list {
+            List::Top => self.part(split, self.top),
+            List::Uniform => {
+                self.slices * self.part(split, self.per_slice) + self.part(split, self.random_active)
+            }
+            List::Importance => self.part(split, self.importance),
+        }
+    }
+
+    /// Entries that one latent keeps at most, over all lists.
+    pub fn entries_per_latent(&self) -> usize {
+        List::ALL.iter().flat_map(|&list| Split::ALL.map(|split| self.capacity(list, split))).sum()
+    }
+
+    /// Share of rows to count co-firing on, for a run that will harvest `rows` rows.
+    pub fn coactivation_rate(&self, rows: u64) -> f64 {
+        if rows == 0 { 0.0 } else { (self.coactivation_tokens as f64 / rows as f64).min(1.0) }
+    }
 }
 
 impl Default for HarvestSpec {

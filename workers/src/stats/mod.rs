@@ -1,1 +1,20 @@
 //! Mergeable statistics of codes: integers only, so that adding and taking away are exact.
+//!
+//! [`ShardStatistics`] takes the rows of one shard in storage order ([`HarvestBlock`]) and gives a
+//! [`ShardPartial`]: the tables of `atomflow_schemas::partial`. Each row's contribution is computed in
+//! f64, rounded once at a power-of-two scale ([`FixedPoint`]) and added as an integer; therefore
+//! blocks, workers and the order of shards cannot change a bit of any total.
+
+pub mod block;
+pub mod fixed;
+pub mod histogram;
+pub mod latents;
+pub mod pairs;
+pub mod quality;
+pub mod shard;
+mod tables;
+
+pub use block::{HarvestBlock, RowSplit};
+pub use fixed::FixedPoint;
+pub use quality::{Figures, QualitySums};
+pub use shard::{ShardPartial, ShardStatistics, StatsError, StatsSpec};

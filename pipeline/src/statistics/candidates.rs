@@ -1,0 +1,152 @@
+//! Rows of `autointerp_candidates`: chosen examples joined with the tokens of their contexts.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    sync::Arc,
+};
+
+use arrow::{
+    array::{
+        ArrayRef, Float32Array, Float32Builder, Int32Array, Int64Array, ListBuilder, RecordBatch,
+        StringArray, UInt64Array,
+    },
+    compute::{concat_batches, take_record_batch},
+    datatypes::DataType,
+};
+use atomflow_schemas::{partial::Partial, table::AUTOINTERP_CANDIDATES};
+use atomflow_workers::interp::{
+    List, Split,
+    select::{self, ContextRef, Example, Sample, peak},
+};
+
+use super::{
+    columns::{column, int64s},
+    publish::{Publisher, batch, element, neighbour_latents, repeated},
+};
+use crate::{Error, Result};
+
+/// One example and the latent it is for.
+type Chosen = (u32, Example);
+
+/// The rows for `latents`, by latent, then split, then kind.
+pub(super) fn rows(publisher: &Publisher<'_>, latents: Range<u32>) -> Result<RecordBatch> {
+    let chosen = choose(publisher, latents)?;
+    let contexts = contexts_of(publisher, &chosen)?;
+    layout(publisher, &chosen, &contexts)
+}
+
+fn choose(publisher: &Publisher<'_>, latents: Range<u32>) -> Result<Vec<Chosen>> {
+    let (statistics, spec) = (publisher.statistics, publisher.statistics.harvest());
+    let samples = statistics.samples(latents.clone())?;
+    let neighbours = statistics.neighbours(latents.clone(), &publisher.totals)?;
+    let mut chosen = Vec::new();
+    for latent in latents {
+        // A latent that never fired has nothing to explain.
+        if publisher.totals.latents[latent as usize].fires == 0 {
+            continue;
+        }
+        let near = neighbour_latents(&neighbours, latent);
+        for split in Split::ALL {
+            let list = |list| samples.get(&(latent, list, split)).map_or(&[] as &[Sample], Vec::as_slice);
+            let (top, uniform, importance) = (list(List::Top), list(List::Uniform), list(List::Importance));
+            let mut examples = select::active(spec, split, top, uniform, importance);
+            let pool = &publisher.pools[split as usize];
+            examples.extend(select::inactive(spec, split, latent, &near, pool));
+            chosen.extend(examples.into_iter().map(|example| (latent, example)));
+        }
+    }
+    Ok(chosen)
+}
+
+/// The contexts that examples lie in: one row each, and where each of them is.
+struct Contexts {
+    rows: RecordBatch,
+    at: BTreeMap<ContextRef, u64>,
+}
+
+/// Reads the contexts of each shard once and keeps the rows that are needed.
+fn contexts_of(publisher: &Publisher<'_>, chosen: &[Chosen]) -> Result<Contexts> {
+    let wanted: BTreeSet<ContextRef> = chosen.iter().map(|(_, example)| example.context).collect();
+    let (mut batches, mut at) = (Vec::new(), BTreeMap::new());
+    for shard in wanted.iter().map(|context| context.shard).collect::<BTreeSet<_>>() {
+        let all = publisher.statistics.contexts(shard)?;
+        let keys = int64s(&all, "context")?.iter().map(|&row| ContextRef { shard, row: row as u64 });
+        let mut picked = Vec::new();
+        for (row, key) in keys.enumerate().filter(|(_, key)| wanted.contains(key)) {
+            at.insert(key, at.len() as u64);
+            picked.push(row as u64);
+        }
+        batches.push(take_record_batch(&all, &UInt64Array::from(picked)).map_err(bug)?);
+    }
+    let rows = concat_batches(&Arc::new(Partial::Contexts.schema()), &batches).map_err(bug)?;
+    Ok(Contexts { rows, at })
+}
+
+fn bug(error: arrow::error::ArrowError) -> Error {
+    Error::bug(format!("candidates: {error}"))
+}
+
+fn layout(publisher: &Publisher<'_>, chosen: &[Chosen], contexts: &Contexts) -> Result<RecordBatch> {
+    let examples = || chosen.iter().map(|(_, example)| example);
+    let find = |example: &Example| contexts.at.get(&example.context).copied();
+    let at: Option<UInt64Array> = examples().map(find).collect::<Option<Vec<u64>>>().map(UInt64Array::from);
+    let at = at.ok_or_else(|| Error::bug("a sample refers to a context that its shard did not keep"))?;
+    let joined = take_record_batch(&contexts.rows, &at).map_err(bug)?;
+    let tokens = column::<Int32Array>(&joined, "rows")?.values();
+    let text = |get: fn(&Example) -> &'static str| {
+        Arc::new(StringArray::from_iter_values(examples().map(get))) as ArrayRef
+    };
+    let taken =
+        |name: &str| joined.column_by_name(name).cloned().ok_or_else(|| Error::bug(format!("no `{name}`")));
+    let max = |latent: u32| publisher.totals.latents[latent as usize].max;
+    let columns: Vec<ArrayRef> = vec![
+        publisher.run_ids(chosen.len()),
+        Arc::new(Int32Array::from_iter_values(chosen.iter().map(|(latent, _)| *latent as i32))),
+        repeated(publisher.about.hookpoint.as_deref(), chosen.len()),
+        text(|e| e.split.name()),
+        text(|e| e.kind.name()),
+        Arc::new(examples().map(|e| e.slice_index.map(|s| s as i32)).collect::<Int32Array>()),
+        Arc::new(Int32Array::from_iter_values(examples().map(|e| e.rank as i32))),
+        taken("seq_id")?,
+        taken("doc_id")?,
+        taken("start")?,
+        taken("pos")?,
+        taken("rows")?,
+        taken("token_ids")?,
+        taken("str_tokens")?,
+        dense(examples().map(|e| Some(e.activations.as_slice())), tokens),
+        Arc::new(Float32Array::from_iter_values(examples().map(|e| peak(&e.activations).1))),
+        Arc::new(examples().map(peak_pos).collect::<Int32Array>()),
+        Arc::new(Float32Array::from_iter_values(chosen.iter().map(|(latent, _)| max(*latent)))),
+        taken("dropped")?,
+        Arc::new(examples().map(|e| e.neighbour.as_ref().map(|n| n.0 as i32)).collect::<Int32Array>()),
+        dense(examples().map(|e| e.neighbour.as_ref().map(|n| n.1.as_slice())), tokens),
+        Arc::new(StringArray::from_iter_values(examples().map(|e| publisher.shard_url(e.context.shard)))),
+        taken("row_group")?,
+        taken("row_in_group")?,
+        taken("context")?,
+        Arc::new(Int64Array::from(vec![publisher.about.seed as i64; chosen.len()])),
+    ];
+    batch(&AUTOINTERP_CANDIDATES, columns)
+}
+
+fn peak_pos(example: &Example) -> Option<i32> {
+    (!example.activations.is_empty()).then(|| peak(&example.activations).0 as i32)
+}
+
+/// (token, activation) pairs spread over all tokens of their context.
+fn dense<'a>(rows: impl Iterator<Item = Option<&'a [(u32, f32)]>>, tokens: &[i32]) -> ArrayRef {
+    let mut lists = ListBuilder::new(Float32Builder::new()).with_field(element(DataType::Float32));
+    let mut row = Vec::new();
+    for (activations, &tokens) in rows.zip(tokens) {
+        row.clear();
+        row.resize(if activations.is_some() { tokens as usize } else { 0 }, 0.0);
+        for &(token, value) in activations.unwrap_or_default() {
+            row[token as usize] = value;
+        }
+        lists.values().append_slice(&row);
+        lists.append(activations.is_some());
+    }
+    Arc::new(lists.finish())
+}

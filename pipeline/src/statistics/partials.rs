@@ -1,0 +1,120 @@
+//! Where partials are read from: memory or Parquet bytes, all or a range of latents.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use arrow::{
+    array::{BooleanArray, RecordBatch},
+    compute::{concat_batches, filter_record_batch},
+};
+use atomflow_schemas::partial::Partial;
+use atomflow_workers::stats::ShardPartial;
+use bytes::Bytes;
+use parquet::{
+    arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder},
+    file::{metadata::RowGroupMetaData, statistics::Statistics},
+};
+
+use super::columns::int32s;
+use crate::{Error, Result};
+
+/// Reads partials of shards.
+pub trait PartialSource: Send + Sync {
+    /// The rows of one partial that concern `latents`: exactly those of `latents` and `samples`, pairs
+    /// with either side in the range, everything of the other kinds.
+    fn read(&self, shard: u32, partial: Partial, latents: Range<u32>) -> Result<RecordBatch>;
+}
+
+/// Partials in memory.
+#[derive(Debug, Default)]
+pub struct MemoryPartials {
+    shards: BTreeMap<u32, ShardPartial>,
+}
+
+impl MemoryPartials {
+    /// From the partials of shards.
+    pub fn new(shards: impl IntoIterator<Item = ShardPartial>) -> Self {
+        MemoryPartials { shards: shards.into_iter().map(|shard| (shard.shard, shard)).collect() }
+    }
+}
+
+impl PartialSource for MemoryPartials {
+    fn read(&self, shard: u32, partial: Partial, latents: Range<u32>) -> Result<RecordBatch> {
+        let batch = self.shards.get(&shard).and_then(|partials| partials.batch(partial));
+        let batch =
+            batch.ok_or_else(|| Error::bug(format!("no partial `{}` of shard {shard}", partial.name())))?;
+        restrict(batch, partial, &latents)
+    }
+}
+
+/// Partials as Parquet objects, fetched whole by the function it holds and read by row group: row
+/// groups whose statistics say that they cannot concern the range are not decoded.
+pub struct ParquetPartials<F> {
+    fetch: F,
+}
+
+impl<F: Fn(u32, Partial) -> Result<Bytes> + Send + Sync> ParquetPartials<F> {
+    /// `fetch` gives the bytes of the object of (shard, partial).
+    pub fn new(fetch: F) -> Self {
+        ParquetPartials { fetch }
+    }
+}
+
+impl<F: Fn(u32, Partial) -> Result<Bytes> + Send + Sync> PartialSource for ParquetPartials<F> {
+    fn read(&self, shard: u32, partial: Partial, latents: Range<u32>) -> Result<RecordBatch> {
+        let bytes = (self.fetch)(shard, partial)?;
+        let named = |e: String| Error::data(format!("partial `{}` of shard {shard}: {e}", partial.name()));
+        let reader = open(bytes, partial, &latents).map_err(|e| named(e.to_string()))?;
+        let schema = std::sync::Arc::new(partial.schema());
+        let mut batches = Vec::new();
+        for batch in reader {
+            let batch = batch.map_err(|e| named(e.to_string()))?;
+            let batch = RecordBatch::try_new(schema.clone(), batch.columns().to_vec());
+            batches.push(restrict(&batch.map_err(|e| named(e.to_string()))?, partial, &latents)?);
+        }
+        concat_batches(&schema, &batches).map_err(|e| named(e.to_string()))
+    }
+}
+
+fn open(
+    bytes: Bytes,
+    partial: Partial,
+    latents: &Range<u32>,
+) -> Result<ParquetRecordBatchReader, parquet::errors::ParquetError> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
+    let groups = builder.metadata().row_groups().iter().enumerate();
+    let wanted = groups.filter(|(_, group)| concerns(group, partial, latents)).map(|(at, _)| at).collect();
+    builder.with_row_groups(wanted).with_batch_size(65_536).build()
+}
+
+/// Whether a row group may hold rows of the range. The range columns are the first ones of a table.
+fn concerns(group: &RowGroupMetaData, partial: Partial, latents: &Range<u32>) -> bool {
+    let bounds = |column: usize| match group.column(column).statistics() {
+        Some(Statistics::Int32(s)) => {
+            (s.min_opt().copied().unwrap_or(0), s.max_opt().copied().unwrap_or(i32::MAX))
+        }
+        _ => (0, i32::MAX),
+    };
+    let (start, end) = (latents.start as i32, latents.end as i32);
+    match partial {
+        Partial::Latents | Partial::Samples => bounds(0).0 < end && bounds(0).1 >= start,
+        // The smaller latent is first: pairs with both sides beyond the range are on one side of it.
+        Partial::Pairs => bounds(0).0 < end && bounds(1).1 >= start,
+        Partial::Quality | Partial::Pool | Partial::Contexts => true,
+    }
+}
+
+/// The rows of `batch` that concern the range.
+fn restrict(batch: &RecordBatch, partial: Partial, latents: &Range<u32>) -> Result<RecordBatch> {
+    let inside = |latent: &i32| latents.contains(&(*latent as u32));
+    let mask: BooleanArray = match partial {
+        Partial::Latents | Partial::Samples => {
+            int32s(batch, "latent")?.iter().map(|l| Some(inside(l))).collect()
+        }
+        Partial::Pairs => {
+            let others = int32s(batch, "neighbour")?;
+            int32s(batch, "latent")?.iter().zip(others).map(|(i, j)| Some(inside(i) || inside(j))).collect()
+        }
+        Partial::Quality | Partial::Pool | Partial::Contexts => return Ok(batch.clone()),
+    };
+    filter_record_batch(batch, &mask).map_err(|e| Error::bug(e.to_string()))
+}

@@ -1,0 +1,1 @@
+//! Totals against slow references; retraction; any number of workers.

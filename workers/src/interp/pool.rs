@@ -1,0 +1,93 @@
+//! A bounded uniform sample of contexts with all their codes: what "does not fire here" is read from.
+
+use std::collections::BinaryHeap;
+
+use super::{
+    HarvestSpec,
+    context::{Context, Pair, Split},
+};
+
+/// A context of the pool.
+#[derive(Debug, Clone)]
+pub(crate) struct Pooled {
+    pub(crate) order: u64,
+    pub(crate) seq: i64,
+    pub(crate) start: i64,
+    pub(crate) context: u64,
+    pub(crate) pairs: Box<[Pair]>,
+}
+
+impl Pooled {
+    fn key(&self) -> (u64, i64, i64, u64) {
+        (self.order, self.seq, self.start, self.context)
+    }
+}
+
+impl PartialEq for Pooled {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Pooled {}
+
+impl PartialOrd for Pooled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Pooled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+/// Per split, the contexts with the smallest hashes.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    capacity: [usize; 2],
+    heaps: [BinaryHeap<Pooled>; 2],
+}
+
+impl Pool {
+    pub(crate) fn new(spec: &HarvestSpec) -> Self {
+        Pool {
+            capacity: Split::ALL.map(|split| spec.part(split, spec.pool_contexts)),
+            heaps: [BinaryHeap::new(), BinaryHeap::new()],
+        }
+    }
+
+    /// Offers a context with its pairs sorted by (latent, offset). Says whether the pool took it.
+    pub(crate) fn offer(
+        &mut self,
+        context: &Context,
+        context_hash: u64,
+        split: Split,
+        pairs: &[Pair],
+    ) -> bool {
+        let (capacity, heap) = (self.capacity[split as usize], &mut self.heaps[split as usize]);
+        let key = (context_hash >> 1, context.seq, context.start, context.first_row);
+        let full = heap.len() >= capacity;
+        if capacity == 0 || (full && heap.peek().is_some_and(|worst| worst.key() <= key)) {
+            return false;
+        }
+        if full {
+            heap.pop();
+        }
+        heap.push(Pooled { order: key.0, seq: key.1, start: key.2, context: key.3, pairs: pairs.into() });
+        true
+    }
+
+    /// Identities of the contexts in the pool.
+    pub(crate) fn contexts(&self) -> impl Iterator<Item = u64> {
+        self.heaps.iter().flatten().map(|pooled| pooled.context)
+    }
+
+    /// Everything, by split, then order.
+    pub(crate) fn drain(self, mut each: impl FnMut(Split, Pooled)) {
+        for (split, heap) in Split::ALL.into_iter().zip(self.heaps) {
+            heap.into_sorted_vec().into_iter().for_each(|pooled| each(split, pooled));
+        }
+    }
+}
