@@ -1,2 +1,5 @@
-//! Entry.
-fn main() {}
+//! The `atomflow` program. Everything it does is in the library, where tests can reach it.
+
+fn main() -> std::process::ExitCode {
+    atomflow::cli::main()
+}

@@ -1,0 +1,79 @@
+//! One function per command: ask the engine, say the answer.
+
+use std::sync::Arc;
+
+use atomflow_pipeline::{Result, run};
+use atomflow_workers::variants;
+
+use crate::{
+    cli::{Cli, Command, JobArgs, ResumeArgs, RunArgs},
+    json,
+    progress::Progress,
+    report,
+    spec::{self, JobSpec, schema},
+    stdout,
+};
+
+/// Does what the command line says.
+///
+/// # Errors
+/// Whatever the command could not do, sorted by what the user must do about it.
+pub fn run(cli: &Cli) -> Result<()> {
+    match &cli.command {
+        Command::Check(args) => check(args, cli.json),
+        Command::Run(args) => start(args, cli.json),
+        Command::Resume(args) => resume(args, cli.json),
+        Command::Inspect { run } => inspect(run, cli.json),
+        Command::Learners => learners(cli.json),
+        Command::Schema => schema_text(cli.json),
+    }
+}
+
+fn check(args: &JobArgs, json: bool) -> Result<()> {
+    let (spec, document) = JobSpec::read(&args.spec, &args.change.sets())?;
+    let plan = run::check(&spec.job, &spec.runtime).map_err(|error| document.locate(error))?;
+    stdout::write(&if json { json::line(Some("ok"), &plan)? } else { report::plan(&spec, &plan) })
+}
+
+fn start(args: &RunArgs, json: bool) -> Result<()> {
+    let (spec, document) = JobSpec::read(&args.spec, &args.change.sets())?;
+    let out = args.out.as_ref().unwrap_or(&spec.out);
+    watched(json, |progress| run::run(&spec.job, &spec.runtime, out, progress))
+        .map_err(|error| document.locate(error))
+}
+
+fn resume(args: &ResumeArgs, json: bool) -> Result<()> {
+    let runtime = spec::resumed_runtime(&args.change.sets())?;
+    watched(json, |progress| run::resume(&args.run, &runtime, progress))
+}
+
+/// Runs `work` under a progress display and reports its outcome.
+fn watched(json: bool, work: impl FnOnce(Arc<Progress>) -> Result<run::Outcome>) -> Result<()> {
+    let progress = Arc::new(if json { Progress::json() } else { Progress::on_stderr() });
+    let outcome = work(Arc::clone(&progress));
+    progress.finish();
+    let outcome = outcome?;
+    stdout::write(&if json { json::done(&outcome)? } else { report::outcome(&outcome, &progress.rows()) })
+}
+
+fn inspect(out: &str, json: bool) -> Result<()> {
+    let inspection = run::inspect(out)?;
+    stdout::write(&if json {
+        json::line(Some("ok"), &inspection)?
+    } else {
+        report::inspection(out, &inspection)
+    })
+}
+
+fn learners(json: bool) -> Result<()> {
+    let learners = variants::registry();
+    if !json {
+        return stdout::write(&report::learners(&learners));
+    }
+    let lines = learners.iter().map(|learner| json::line(None, learner)).collect::<Result<String>>()?;
+    stdout::write(&lines)
+}
+
+fn schema_text(json: bool) -> Result<()> {
+    stdout::write(&if json { schema::line() } else { schema::text() })
+}

@@ -1,0 +1,60 @@
+//! When atomflow itself is wrong: one short text, exit code 70, no half-dead process.
+
+use std::{
+    panic::PanicHookInfo,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use atomflow_pipeline::{Error, error::Kind};
+
+use crate::{json, stdout};
+
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// Installs the panic hook; with `json`, standard output ends with an error object as well.
+///
+/// A panic on any thread ends the process: a worker that is gone would leave the others waiting
+/// for it for ever, and what is committed is safe at any moment.
+pub fn install(json: bool) {
+    JSON.store(json, Ordering::Relaxed);
+    std::panic::set_hook(Box::new(|info| {
+        if !shield_active() {
+            report(info);
+            end();
+        }
+    }));
+}
+
+/// Whether this thread is decoding foreign bytes behind `catch_unwind`, where a panic is about to
+/// become an ordinary data error and must stay quiet.
+fn shield_active() -> bool {
+    // Plug: `atomflow_pipeline::source::shield::active()`.
+    false
+}
+
+fn report(info: &PanicHookInfo<'_>) {
+    let text = said(info);
+    let place = info.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+    let version = env!("CARGO_PKG_VERSION");
+    let message = format!("internal error in atomflow {version} at {place}: {text}");
+    let error = Error::bug(message).hint(
+        "this is a bug, please report it with the job spec and the lines above; \
+         what was committed is safe, and `atomflow resume` continues from there",
+    );
+    // Not eprintln!: it would panic inside the hook when standard error is closed.
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("error: {error}\n").as_bytes());
+    if JSON.load(Ordering::Relaxed) {
+        let _ = stdout::write(&json::error(&error));
+    }
+}
+
+fn said(info: &PanicHookInfo<'_>) -> String {
+    let payload = info.payload();
+    let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+fn end() {
+    #[allow(clippy::exit, reason = "a panic on a worker thread must end the process, not the thread")]
+    std::process::exit(i32::from(Kind::Bug.exit_code()));
+}

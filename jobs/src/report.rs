@@ -1,0 +1,174 @@
+//! What a command says to a person when it is done: pure text, from the engine's answers.
+
+mod table;
+
+use std::collections::BTreeMap;
+
+use atomflow_pipeline::run::{CheckReport, Inspection, Metrics, Outcome};
+use atomflow_workers::variants::LearnerInfo;
+
+use crate::{human, spec::JobSpec, sql};
+use table::{aligned, pairs};
+
+/// A finished run: what it made, how good it is, and what to ask it. `rows` as far as known.
+pub fn outcome(outcome: &Outcome, rows: &BTreeMap<String, u64>) -> String {
+    format!(
+        "\nRun {} is done.\n\n{}\n{}\n{}",
+        outcome.run,
+        quality(&outcome.metrics),
+        made(outcome, rows),
+        questions(&outcome.tables),
+    )
+}
+
+fn quality(m: &Metrics) -> String {
+    let figures = [
+        (
+            "held-out FVU",
+            human::ratio(m.heldout_fvu),
+            "variance left unexplained in documents that never trained",
+        ),
+        ("train FVU", human::ratio(m.train_fvu), "the same for the rows that trained"),
+        ("all-rows FVU", human::ratio(m.all_fvu), "the same with the rows that the filters left out"),
+        ("L0", format!("{:.1}", m.l0), "latents per held-out row"),
+        ("dead", human::count(m.dead), "latents that fired on no kept row"),
+        ("tokens", human::count(m.tokens), "rows learned from, over all passes"),
+        ("time", human::duration(m.seconds), "of this process"),
+    ];
+    let rows = figures.map(|(name, figure, meaning)| vec![name.to_owned(), figure, meaning.to_owned()]);
+    format!("How good it is\n{}", aligned(&rows))
+}
+
+fn made(outcome: &Outcome, rows: &BTreeMap<String, u64>) -> String {
+    let row = |(name, path): (&String, &String)| {
+        let rows = rows.get(name).map_or_else(String::new, |n| format!("{} rows", human::count(*n)));
+        vec![name.clone(), rows, path.clone()]
+    };
+    let mut lines: Vec<Vec<String>> = outcome.tables.iter().map(row).collect();
+    lines.push(vec!["dictionary".to_owned(), "SAELens".to_owned(), outcome.dictionary.clone()]);
+    format!("What it made\n{}", aligned(&lines))
+}
+
+fn questions(tables: &BTreeMap<String, String>) -> String {
+    let queries = sql::queries(tables);
+    if queries.is_empty() {
+        return String::new();
+    }
+    let lines: String = queries.iter().map(|q| format!("-- {}\n{}\n", q.question, q.sql)).collect();
+    let delta = sql::delta_hint(tables)
+        .map_or_else(String::new, |sql| format!("-- or, one complete version at a time: {sql}\n"));
+    format!("Paste into DuckDB\n{lines}{delta}")
+}
+
+/// The plan of a job, before anything is spent.
+pub fn plan(spec: &JobSpec, r: &CheckReport) -> String {
+    let passes = spec.job.plan.passes as u64;
+    let rows = [
+        ("shards", human::count(r.shards), format!("{} quarantined", r.quarantined.len())),
+        (
+            "rows",
+            human::count(r.rows),
+            format!("d_in {}, {} passes", human::count(r.d_in), human::count(passes)),
+        ),
+        (
+            "bytes",
+            human::bytes(r.bytes),
+            format!("per pass, {} for training", human::bytes(r.bytes.saturating_mul(passes))),
+        ),
+        ("columns", String::new(), or_none(&r.columns)),
+        (
+            "windows",
+            human::count(r.windows),
+            format!("of {} rows", human::count(spec.job.plan.window_rows as u64)),
+        ),
+        (
+            "steps",
+            human::count(r.steps),
+            format!("of {} rows", human::count(spec.job.plan.batch_rows as u64)),
+        ),
+        (
+            "latents",
+            human::count(r.n_latents),
+            format!("{} per row", human::count(spec.job.learner.k() as u64)),
+        ),
+        ("memory", human::bytes(memory_per_worker(spec, r)), memory_parts(spec, r)),
+        ("training", format!("{}FLOP", flops(r.train_flops)), String::new()),
+        ("harvest", format!("{}FLOP", flops(r.harvest_flops)), String::new()),
+        ("time", human::duration(r.estimated_s), measured(r)),
+    ];
+    let rows = rows.map(|(name, figure, note)| vec![name.to_owned(), figure, note]);
+    let head = format!(
+        "Job {} would be run {} and write to {}\nplan {}\n\n",
+        spec.job.name, r.run, spec.out, r.plan
+    );
+    format!("{head}{}{}{}", aligned(&rows), notes("Note", &r.notes), quarantined(r))
+}
+
+/// Every worker has a model of its own; windows and prefetch are shared by the process.
+fn memory_per_worker(spec: &JobSpec, r: &CheckReport) -> u64 {
+    let workers = (spec.runtime.workers as u64).max(1);
+    r.model_bytes.saturating_add(r.data_bytes / workers)
+}
+
+fn memory_parts(spec: &JobSpec, r: &CheckReport) -> String {
+    format!(
+        "per worker, {} in all: model and optimizer {}, windows and prefetch {}",
+        spec.runtime.workers,
+        human::bytes(r.model_bytes),
+        human::bytes(r.data_bytes)
+    )
+}
+
+fn measured(r: &CheckReport) -> String {
+    format!("estimated at {}FLOP/s, measured on this machine", flops(r.measured_gflops * 1e9))
+}
+
+/// `12.3 G`, always with a space before the unit.
+fn flops(x: f64) -> String {
+    let short = human::short(x);
+    if short.contains(' ') { short } else { format!("{short} ") }
+}
+
+fn or_none(columns: &[String]) -> String {
+    if columns.is_empty() { "no optional ones".to_owned() } else { columns.join(", ") }
+}
+
+fn notes(word: &str, notes: &[String]) -> String {
+    notes.iter().map(|note| format!("\n{word}: {note}\n")).collect()
+}
+
+fn quarantined(r: &CheckReport) -> String {
+    let lines: Vec<String> =
+        r.quarantined.iter().map(|(shard, reason)| format!("{shard}: {reason}")).collect();
+    notes("Left out", &lines)
+}
+
+/// How far a run is and what it has made; `out` is what the person called it.
+pub fn inspection(out: &str, i: &Inspection) -> String {
+    let of = |(done, all): (u64, u64)| format!("{} of {}", human::count(done), human::count(all));
+    let state = pairs(&[
+        ("run", i.run.clone()),
+        ("job", i.name.clone()),
+        ("state", i.state.clone()),
+        ("windows trained", of(i.windows)),
+        ("shards harvested", of(i.shards)),
+        ("process", format!("generation {}", i.generation)),
+    ]);
+    match &i.outcome {
+        Some(made) => format!("{state}{}", outcome(made, &BTreeMap::new())),
+        None => format!("{state}\nTo go on: atomflow resume {out}\n"),
+    }
+}
+
+/// Every learner with all that is known of it.
+pub fn learners(learners: &[LearnerInfo]) -> String {
+    let text = |l: &LearnerInfo| {
+        let details = [("family", l.family), ("paper", l.paper), ("example", l.example)];
+        let details = details.map(|(name, text)| (name, text.to_owned()));
+        format!("{}: {}\n{}", l.kind, l.summary, pairs(&details))
+    };
+    learners.iter().map(text).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests;

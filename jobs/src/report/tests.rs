@@ -1,0 +1,99 @@
+use super::*;
+
+const SPEC: &str = r#"
+name = "night"
+[source]
+url = "shards"
+[plan]
+passes = 8
+[learner]
+kind = "topk"
+n_latents = 2304
+k = 32
+[runtime]
+workers = 2
+"#;
+
+fn spec() -> JobSpec {
+    JobSpec::parse(SPEC, "night.toml", &[]).unwrap().0
+}
+
+fn finished() -> Outcome {
+    let names = ["features", "activation_stats", "coactivations", "autointerp_candidates", "quality"];
+    Outcome {
+        run: "night-1a2b".to_owned(),
+        tables: names.map(|n| (n.to_owned(), format!("runs/night/tables/{n}"))).into(),
+        dictionary: "runs/night/dictionary".to_owned(),
+        metrics: Metrics {
+            heldout_fvu: 0.21345,
+            l0: 32.0,
+            tokens: 98_304,
+            seconds: 187.0,
+            ..Metrics::default()
+        },
+    }
+}
+
+#[test]
+fn the_end_of_a_run_says_what_how_good_and_what_to_ask() {
+    let text = outcome(&finished(), &[("features".to_owned(), 2304)].into());
+    for wanted in
+        ["night-1a2b is done", "0.2135", "98,304", "3 min 07 s", "2,304 rows", "runs/night/dictionary"]
+    {
+        assert!(text.contains(wanted), "{wanted} in\n{text}");
+    }
+    assert_eq!(text.lines().filter(|line| line.starts_with("SELECT ")).count(), 3, "{text}");
+    assert!(text.contains("delta_scan('runs/night/tables/features')"), "{text}");
+}
+
+#[test]
+fn the_plan_names_every_cost() {
+    let report = CheckReport {
+        run: "night-1a2b".to_owned(),
+        shards: 3,
+        rows: 12_000,
+        bytes: 14_000_000,
+        model_bytes: 32_000_000,
+        data_bytes: 80_000_000,
+        train_flops: 2.5e12,
+        measured_gflops: 40.0,
+        estimated_s: 75.0,
+        quarantined: vec![("shards/7.parquet".to_owned(), "cut short".to_owned())],
+        notes: vec!["no `token` column: candidates have positions only".to_owned()],
+        ..CheckReport::default()
+    };
+    let text = plan(&spec(), &report);
+    let wanted = [
+        "12,000",
+        "14.0 MB",
+        "112 MB",
+        "72.0 MB",
+        "2.50 TFLOP",
+        "40.0 GFLOP/s",
+        "1 min 15 s",
+        "cut short",
+        "Note: no",
+    ];
+    for wanted in wanted {
+        assert!(text.contains(wanted), "{wanted} in\n{text}");
+    }
+}
+
+#[test]
+fn an_unfinished_run_says_how_to_go_on() {
+    let unfinished = Inspection { state: "training".to_owned(), windows: (3, 24), ..Inspection::default() };
+    let text = inspection("runs/night", &unfinished);
+    assert!(text.contains("3 of 24") && text.contains("atomflow resume runs/night"), "{text}");
+    let done = Inspection { outcome: Some(finished()), ..unfinished };
+    assert!(inspection("runs/night", &done).contains("0.2135"));
+}
+
+#[test]
+fn learners_show_every_field() {
+    for learner in atomflow_workers::variants::registry() {
+        let text = learners(std::slice::from_ref(&learner));
+        for field in [learner.kind, learner.family, learner.summary, learner.paper, learner.example] {
+            assert!(text.contains(field), "{field} in\n{text}");
+        }
+    }
+}
