@@ -28,8 +28,7 @@ pub fn install(json: bool) {
 /// Whether this thread is decoding foreign bytes behind `catch_unwind`, where a panic is about to
 /// become an ordinary data error and must stay quiet.
 fn shield_active() -> bool {
-    // Plug: `atomflow_pipeline::source::shield::active()`.
-    false
+    atomflow_pipeline::source::shield::active()
 }
 
 fn report(info: &PanicHookInfo<'_>) {

@@ -25,18 +25,23 @@ fn quality(m: &Metrics) -> String {
     let figures = [
         (
             "held-out FVU",
-            human::ratio(m.heldout_fvu),
+            known(m.heldout_fvu, human::ratio),
             "variance left unexplained in documents that never trained",
         ),
-        ("train FVU", human::ratio(m.train_fvu), "the same for the rows that trained"),
-        ("all-rows FVU", human::ratio(m.all_fvu), "the same with the rows that the filters left out"),
-        ("L0", format!("{:.1}", m.l0), "latents per held-out row"),
+        ("train FVU", known(m.train_fvu, human::ratio), "the same for the rows that trained"),
+        ("all-rows FVU", known(m.all_fvu, human::ratio), "the same with the rows that the filters left out"),
+        ("L0", known(m.l0, |l0| format!("{l0:.1}")), "latents per held-out row"),
         ("dead", human::count(m.dead), "latents that fired on no kept row"),
         ("tokens", human::count(m.tokens), "rows learned from, over all passes"),
         ("time", human::duration(m.seconds), "of this process"),
     ];
     let rows = figures.map(|(name, figure, meaning)| vec![name.to_owned(), figure, meaning.to_owned()]);
     format!("How good it is\n{}", aligned(&rows))
+}
+
+/// A figure, or a dash where the data cannot say (no held-out rows, no variance).
+fn known(figure: Option<f64>, show: impl Fn(f64) -> String) -> String {
+    figure.map_or_else(|| "—".to_owned(), show)
 }
 
 fn made(outcome: &Outcome, rows: &BTreeMap<String, u64>) -> String {

@@ -130,7 +130,9 @@ mod tests {
     #[test]
     fn the_methods_bring_vectors_to_their_scale() {
         let sample = [3.0f32, 4.0, 0.0, 5.0];
-        for (method, expected) in [(Normalize::UnitRms, 0.2), (Normalize::SqrtD, 0.2 * 2f32.sqrt()), (Normalize::None, 1.0)] {
+        for (method, expected) in
+            [(Normalize::UnitRms, 0.2), (Normalize::SqrtD, 0.2 * 2f32.sqrt()), (Normalize::None, 1.0)]
+        {
             let spec = NormalizeSpec { method, ..NormalizeSpec::default() };
             assert!((calibrate(&spec, None, &sample, 2).unwrap().0.scale - expected).abs() < 1e-6);
         }

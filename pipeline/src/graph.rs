@@ -76,11 +76,17 @@ pub(crate) fn harvest_graph(
 }
 
 /// The row groups this worker reads for training: every `peers`-th of each window.
-fn window_tasks(plan: Arc<Plan>, first: u64, index: usize, peers: usize) -> impl Iterator<Item = Task> + Send {
+fn window_tasks(
+    plan: Arc<Plan>,
+    first: u64,
+    index: usize,
+    peers: usize,
+) -> impl Iterator<Item = Task> + Send {
     (first..plan.windows.len() as u64).flat_map(move |time| {
         let window = &plan.windows[usize::try_from(time).unwrap_or(usize::MAX)];
         let mine = window.groups.iter().skip(index).step_by(peers);
-        mine.map(|g| Task { time, shard: g.shard, row_group: g.row_group, first_row: g.first_row }).collect::<Vec<_>>()
+        mine.map(|g| Task { time, shard: g.shard, row_group: g.row_group, first_row: g.first_row })
+            .collect::<Vec<_>>()
     })
 }
 
@@ -109,7 +115,8 @@ fn blocks(
 ) -> Vec<Block> {
     let Ok((Decoded { x, .. }, verdicts)) = rows else { return Vec::new() };
     let limit = rows_per_block(d_in);
-    let fresh = |worker: usize| Block { worker: u32::try_from(worker).unwrap_or(u32::MAX), ..Block::default() };
+    let fresh =
+        |worker: usize| Block { worker: u32::try_from(worker).unwrap_or(u32::MAX), ..Block::default() };
     let mut open: Vec<Block> = (0..peers).map(fresh).collect();
     let mut full = Vec::new();
     for (row, x) in x.chunks_exact(d_in).enumerate().filter(|&(row, _)| verdicts[row] == Verdict::Train) {

@@ -151,8 +151,9 @@ impl PlanSpec {
         }
     }
 
-    fn hash(&self, manifest: &str, seed: u64) -> String {
-        let parts = (1u32, manifest, seed, self.lanes, self.batch_rows, self.window_rows, self.passes, self.heldout);
+    fn hash(&self, manifest: &[u8; 32], seed: u64) -> String {
+        let parts =
+            (1u32, manifest, seed, self.lanes, self.batch_rows, self.window_rows, self.passes, self.heldout);
         let digest = Sha256::digest(format!("{parts:?}").as_bytes());
         digest.iter().map(|b| format!("{b:02x}")).collect()
     }

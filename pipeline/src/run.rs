@@ -155,13 +155,13 @@ pub struct Outcome {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Metrics {
     /// FVU of held-out kept rows.
-    pub heldout_fvu: f64,
+    pub heldout_fvu: Option<f64>,
     /// FVU of training rows under the final dictionary.
-    pub train_fvu: f64,
+    pub train_fvu: Option<f64>,
     /// FVU of all rows, filtered ones included.
-    pub all_fvu: f64,
+    pub all_fvu: Option<f64>,
     /// Mean latents per held-out row.
-    pub l0: f64,
+    pub l0: Option<f64>,
     /// Latents that never fired during harvest.
     pub dead: u64,
     /// Rows learned from, over all passes.

@@ -25,8 +25,8 @@ fn finished() -> Outcome {
         tables: names.map(|n| (n.to_owned(), format!("runs/night/tables/{n}"))).into(),
         dictionary: "runs/night/dictionary".to_owned(),
         metrics: Metrics {
-            heldout_fvu: 0.21345,
-            l0: 32.0,
+            heldout_fvu: Some(0.21345),
+            l0: Some(32.0),
             tokens: 98_304,
             seconds: 187.0,
             ..Metrics::default()

@@ -30,7 +30,13 @@ pub fn check(job: &Job, runtime: &RuntimeSpec) -> Result<CheckReport> {
     report(job, runtime, &manifest, &plan, gflops)
 }
 
-fn report(job: &Job, runtime: &RuntimeSpec, manifest: &Manifest, plan: &Plan, gflops: f64) -> Result<CheckReport> {
+fn report(
+    job: &Job,
+    runtime: &RuntimeSpec,
+    manifest: &Manifest,
+    plan: &Plan,
+    gflops: f64,
+) -> Result<CheckReport> {
     let (d, n, k) = (manifest.d_in as f64, job.learner.n_latents() as f64, job.learner.k() as f64);
     let (rows, passes) = (manifest.rows() as f64, job.plan.passes as f64);
     // Encoder 2dn; sparse decode, value gradients and two weight gradients 8dk.

@@ -1,10 +1,7 @@
 //! The harvest phase: encode every shard with the frozen dictionary, one committed partial per shard.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -25,8 +22,7 @@ use crate::{
         read::Reader,
     },
     run::{Event, HarvestProgress},
-    sink::{Generation, Output, commit},
-    statistics::partial_objects,
+    sink::{Generation, Output, commit, commits, parquet_bytes},
 };
 
 /// A shard whose partial is committed.
@@ -62,7 +58,7 @@ impl Engine {
     }
 
     fn harvested(&self) -> Result<Vec<Harvested>> {
-        let commits = self.tokio.block_on(commit::commits(&self.output, HARVEST))?;
+        let commits = self.tokio.block_on(commits(&self.output, HARVEST))?;
         let read = |commit: &atomflow_schemas::manifest::Commit| {
             let HarvestCommit { shard, counts, .. } = body(commit)?;
             Ok(Harvested { shard, counts, files: commit.files.clone() })
@@ -106,7 +102,8 @@ impl Engine {
 
     fn watch_harvest(&self, harvest: &Harvest, reader: &Reader) -> Ticker {
         let (rows, fetched) = (Arc::clone(&harvest.rows), Arc::clone(&reader.fetched_bytes));
-        let of_shard = |&s: &u32| self.manifest.shards[s as usize].row_groups.iter().map(|g| g.rows).sum::<u64>();
+        let of_shard =
+            |&s: &u32| self.manifest.shards[s as usize].row_groups.iter().map(|g| g.rows).sum::<u64>();
         let per_shard: Vec<u64> = harvest.shards.iter().map(of_shard).collect();
         let (watch, began) = (Arc::clone(&self.watch), Instant::now());
         let before = (self.manifest.shards.len() - per_shard.len()) as u64;
@@ -120,18 +117,20 @@ impl Engine {
 async fn save(output: &Output, generation: &Generation, done: ShardDone, shards_total: u64) -> Result<()> {
     let ShardDone { shard, partial, counts } = done;
     let mut files = Vec::new();
-    for (name, bytes) in partial.map(|p| partial_objects(&p)).transpose()?.unwrap_or_default() {
-        files.push(output.put(&format!("partials/shard-{shard:05}/{name}.parquet"), bytes).await?);
+    for (kind, batch) in partial.into_iter().flat_map(|partial| partial.batches) {
+        let path = format!("partials/shard-{shard:05}/{}.parquet", kind.name());
+        files.push(output.put(&path, parquet_bytes(&batch, kind.row_group_rows())?).await?);
     }
     let body = state::to_json(&HarvestCommit { shard, shards_total, counts })?;
-    commit::commit(output, generation, &format!("{HARVEST}{shard:05}"), files, body).await.map(drop)
+    commit(output, generation, &format!("{HARVEST}{shard:05}"), files, body).await.map(drop)
 }
 
 fn progress(per_shard: &[u64], before: u64, (rows, bytes): (u64, u64), elapsed: Duration) -> HarvestProgress {
     let seconds = elapsed.as_secs_f64().max(1e-9);
     let rows_total: u64 = per_shard.iter().sum();
     let mut left = rows;
-    let done = per_shard.iter().take_while(|&&shard| left.checked_sub(shard).inspect(|l| left = *l).is_some());
+    let done =
+        per_shard.iter().take_while(|&&shard| left.checked_sub(shard).inspect(|l| left = *l).is_some());
     let rows_per_s = rows as f64 / seconds;
     HarvestProgress {
         shard: before + done.count() as u64,
@@ -154,7 +153,9 @@ impl Ticker {
     fn start(tick: impl Fn() + Send + 'static) -> Ticker {
         let (end, ended) = crossbeam_channel::bounded::<()>(0);
         let run = move || {
-            while ended.recv_timeout(Duration::from_millis(500)) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
+            while ended.recv_timeout(Duration::from_millis(500))
+                == Err(crossbeam_channel::RecvTimeoutError::Timeout)
+            {
                 tick();
             }
             tick();

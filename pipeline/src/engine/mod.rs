@@ -102,10 +102,13 @@ fn finished(tokio: &Runtime, output: &Output, job: Option<&Job>) -> Result<Optio
         _ => false,
     };
     if other {
-        return Err(Error::spec(format!("this directory holds the finished run {} of another job", manifest.run))
-            .object(output.url(""))
-            .field("out")
-            .hint("choose another `out`"));
+        return Err(Error::spec(format!(
+            "this directory holds the finished run {} of another job",
+            manifest.run
+        ))
+        .object(output.url(""))
+        .field("out")
+        .hint("choose another `out`"));
     }
     outcome(output, &manifest).map(Some)
 }
@@ -113,7 +116,8 @@ fn finished(tokio: &Runtime, output: &Output, job: Option<&Job>) -> Result<Optio
 fn outcome(output: &Output, manifest: &RunManifest) -> Result<Outcome> {
     let metrics = serde_json::from_value(manifest.metrics.clone())
         .map_err(|e| Error::data(format!("the metrics in manifest.json cannot be read: {e}")))?;
-    let tables = manifest.tables.iter().map(|(name, table)| (name.clone(), output.url(&table.path))).collect();
+    let tables =
+        manifest.tables.iter().map(|(name, table)| (name.clone(), output.url(&table.path))).collect();
     Ok(Outcome { run: manifest.run.clone(), tables, dictionary: output.url(training::DICTIONARY), metrics })
 }
 
@@ -199,7 +203,8 @@ impl Engine {
 
 /// The plan, after every check that needs the data's footers.
 fn plan(job: &Job, manifest: &Manifest) -> Result<Plan> {
-    let invalid = |e: atomflow_workers::variants::Invalid| Error::spec(e.reason).field(format!("learner.{}", e.field));
+    let invalid =
+        |e: atomflow_workers::variants::Invalid| Error::spec(e.reason).field(format!("learner.{}", e.field));
     job.learner.validate(manifest.d_in).map_err(invalid)?;
     let filter = RowFilter::new(&job.source.filter, job.plan.heldout, job.seed);
     filter.check(&manifest.has)?;

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     Error, Result,
     run::{Event, Metrics},
-    sink::{Output, Part, TableWrite, commit, write_table},
+    sink::{Output, Part, TableWrite, TableWriter, commit},
     statistics::{
         About, ParquetPartials, Publisher, Statistics,
         records::{self, OperatorRecord, ShardRecord, TrainRecord},
@@ -46,7 +46,10 @@ impl Engine {
             (&table::QUALITY, publisher.quality()?),
             (&table::SHARDS, records::shards(run, &self.shard_records(harvested))?),
             (&table::TRAIN_METRICS, records::train_metrics(run, &train_records(&trained.metrics))?),
-            (&table::OPERATOR_STATS, records::operator_stats(run, &self.operator_records(trained, harvested))?),
+            (
+                &table::OPERATOR_STATS,
+                records::operator_stats(run, &self.operator_records(trained, harvested))?,
+            ),
         ];
         let by_latent: [(&Table, Rows); 5] = [
             (&table::FEATURES, &|latents| publisher.features(latents)),
@@ -90,9 +93,13 @@ impl Engine {
             schema: Arc::new(table.schema()),
             key: key.map(str::to_owned),
         };
-        // Parts are made outside the runtime: totals run their own dataflow.
-        let parts: Vec<Result<Part>> = parts.collect();
-        let entry = self.tokio.block_on(write_table(&self.output, &self.generation, &write, parts))?;
+        let mut writer = TableWriter::new(&self.output, write)?;
+        for part in parts {
+            // Made outside the runtime, one at a time: totals run a dataflow of their own.
+            let part = part?;
+            self.tokio.block_on(writer.part(part))?;
+        }
+        let entry = self.tokio.block_on(writer.commit(&self.generation))?;
         self.watch.event(&Event::Publish { table: table.name.to_owned(), rows: entry.rows });
         Ok(entry)
     }

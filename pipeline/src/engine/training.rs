@@ -22,7 +22,7 @@ use crate::{
     graph::{Training, train_graph},
     operators::read::Reader,
     run::{Event, TrainProgress},
-    sink::{Generation, Output, commit},
+    sink::{Generation, Output, commit, commits},
     source::{Verdict, decode, fetch},
 };
 
@@ -63,7 +63,8 @@ impl Engine {
         let keeper = Keeper { checkpoint: self.checkpointer(calibration), metrics, saved: window };
         let keeper = Arc::new(std::sync::Mutex::new(keeper));
         let on_window = self.on_window(Arc::clone(&keeper), &reader);
-        let (device, handle) = Device::start(learner, Arc::clone(&self.plan), window, on_window, stop.clone())?;
+        let (device, handle) =
+            Device::start(learner, Arc::clone(&self.plan), window, on_window, stop.clone())?;
         let training = Training {
             reader,
             plan: Arc::clone(&self.plan),
@@ -81,10 +82,12 @@ impl Engine {
 
     /// From the newest checkpoint whose file is intact, or from calibration.
     fn start(&self) -> Result<Start> {
-        let commits = self.tokio.block_on(commit::commits(&self.output, TRAIN))?;
+        let commits = self.tokio.block_on(commits(&self.output, TRAIN))?;
         let bodies: Vec<TrainCommit> = commits.iter().map(body).collect::<Result<_>>()?;
         for (at, commit) in commits.iter().enumerate().rev() {
-            let Ok(bytes) = self.tokio.block_on(self.output.get_verified(only_file(commit)?)) else { continue };
+            let Ok(bytes) = self.tokio.block_on(self.output.get_verified(only_file(commit)?)) else {
+                continue;
+            };
             let mismatch = |e: atomflow_workers::learner::Mismatch| {
                 Error::data(format!("the checkpoint does not fit the job: {e}")).object(commit.name.clone())
             };
@@ -135,10 +138,12 @@ impl Engine {
             let reader = &reader;
             async move {
                 let shard = &reader.manifest.shards[group.shard as usize];
-                let fetched = fetch::fetch(shard, group.row_group as usize).await?;
-                let decoded = decode::decode(shard, group.row_group as usize, fetched, reader.want);
+                let fetched = fetch(shard, group.row_group as usize).await?;
+                let decoded = decode(shard, group.row_group as usize, fetched, reader.want);
                 match decoded {
-                    Err(error) if self.quarantines() && error.kind == crate::error::Kind::Data => Ok(Vec::new()),
+                    Err(error) if self.quarantines() && error.kind == crate::error::Kind::Data => {
+                        Ok(Vec::new())
+                    }
                     Err(error) => Err(error),
                     Ok(decoded) => {
                         let of = (group.shard as usize, group.row_group as usize);
@@ -155,7 +160,8 @@ impl Engine {
             }
         };
         let mut sample = Vec::new();
-        let mut groups = std::pin::pin!(futures::stream::iter(window.groups.iter().copied()).map(read).buffered(2));
+        let mut groups =
+            std::pin::pin!(futures::stream::iter(window.groups.iter().copied()).map(read).buffered(2));
         while let Some(rows) = groups.next().await {
             sample.extend(rows?);
         }
@@ -175,7 +181,8 @@ impl Engine {
     /// After each window: metrics, progress, and a checkpoint where one is due.
     fn on_window(&self, keeper: Arc<std::sync::Mutex<Keeper>>, reader: &Reader) -> OnWindow {
         let every = self.runtime.checkpoint_windows.max(1) as u64;
-        let (watch, plan, fetched) = (Arc::clone(&self.watch), Arc::clone(&self.plan), Arc::clone(&reader.fetched_bytes));
+        let (watch, plan, fetched) =
+            (Arc::clone(&self.watch), Arc::clone(&self.plan), Arc::clone(&reader.fetched_bytes));
         let (mut planned_rows, mut steps_here) = (0, 0);
         Box::new(move |learner, report| {
             let mut keeper = lock(&keeper);
@@ -185,7 +192,12 @@ impl Engine {
             steps_here += window.steps;
             let fetched_bytes = fetched.load(Ordering::Relaxed);
             let progress = Progress { planned_rows, steps_here, fetched_bytes };
-            watch.event(&Event::Train(progress.of(report, &keeper.metrics, plan.steps, plan.windows.len() as u64)));
+            watch.event(&Event::Train(progress.of(
+                report,
+                &keeper.metrics,
+                plan.steps,
+                plan.windows.len() as u64,
+            )));
             let done = report.window + 1;
             if done % every == 0 || done == plan.windows.len() as u64 {
                 keeper.save(learner, done)?;
@@ -205,7 +217,7 @@ impl Engine {
                 files.push(self.output.put(&path, Bytes::from(file.bytes)).await?);
             }
             let body = to_json(&trained.calibration)?;
-            let commit = commit::commit(&self.output, &self.generation, FREEZE, files, body).await?;
+            let commit = commit(&self.output, &self.generation, FREEZE, files, body).await?;
             Ok::<Commit, Error>(commit)
         };
         let commit = self.tokio.block_on(write)?;
@@ -223,7 +235,8 @@ struct Keeper {
 
 impl Keeper {
     fn save(&mut self, learner: &dyn DictLearner, windows: u64) -> Result<()> {
-        let fresh: Vec<WindowMetrics> = self.metrics.iter().filter(|m| m.window >= self.saved).copied().collect();
+        let fresh: Vec<WindowMetrics> =
+            self.metrics.iter().filter(|m| m.window >= self.saved).copied().collect();
         self.checkpoint.write(learner, windows, fresh)?;
         self.checkpoint.forget_before(self.saved)?;
         self.saved = windows;
@@ -247,7 +260,7 @@ impl Checkpointer {
         let body = to_json(&TrainCommit { windows, windows_total, calibration, metrics })?;
         self.tokio.block_on(async {
             let file = self.output.put(&path(windows), Bytes::from(bytes)).await?;
-            commit::commit(&self.output, &self.generation, &name, vec![file], body).await.map(drop)
+            commit(&self.output, &self.generation, &name, vec![file], body).await.map(drop)
         })
     }
 
@@ -280,7 +293,13 @@ struct Progress {
 }
 
 impl Progress {
-    fn of(&self, report: &WindowReport, metrics: &[WindowMetrics], steps: u64, windows: u64) -> TrainProgress {
+    fn of(
+        &self,
+        report: &WindowReport,
+        metrics: &[WindowMetrics],
+        steps: u64,
+        windows: u64,
+    ) -> TrainProgress {
         let seconds = report.elapsed.as_secs_f64().max(1e-9);
         let last = metrics.last();
         let rows_per_s = self.planned_rows as f64 / seconds;

@@ -94,7 +94,8 @@ pub(crate) fn accumulate<'s>(
             input.for_each(|time, rows| {
                 let rows = std::mem::take(rows);
                 let shard = open.entry(*time.time());
-                let (shard, _) = shard.or_insert_with(|| (Shard::new(&harvest, *time.time()), time.retain(0)));
+                let (shard, _) =
+                    shard.or_insert_with(|| (Shard::new(&harvest, *time.time()), time.retain(0)));
                 if let Err(error) = shard.add(&rows, &harvest) {
                     stop.fail(error);
                 }
@@ -124,7 +125,10 @@ struct Shard {
 impl Shard {
     fn new(harvest: &Harvest, time: u64) -> Self {
         let shard = u32::try_from(time).unwrap_or(u32::MAX);
-        Shard { statistics: ShardStatistics::new(StatsSpec { shard, ..(*harvest.statistics).clone() }), counts: ShardCounts::default() }
+        Shard {
+            statistics: ShardStatistics::new(StatsSpec { shard, ..(*harvest.statistics).clone() }),
+            counts: ShardCounts::default(),
+        }
     }
 
     fn add(&mut self, rows: &HarvestRows, harvest: &Harvest) -> Result<()> {
@@ -181,7 +185,8 @@ impl Shard {
         let shard = u32::try_from(time).unwrap_or(u32::MAX);
         let mut counts = self.counts;
         if counts.quarantined.is_some() {
-            counts = ShardCounts { rows: counts.rows, quarantined: counts.quarantined, ..ShardCounts::default() };
+            counts =
+                ShardCounts { rows: counts.rows, quarantined: counts.quarantined, ..ShardCounts::default() };
             return Ok(ShardDone { shard, partial: None, counts });
         }
         let partial = self.statistics.finish().map_err(|e| Error::bug(e.to_string()))?;

@@ -47,7 +47,6 @@ pub fn split_of(verdict: Verdict) -> RowSplit {
     }
 }
 
-
 /// Encodes and decodes each row group on a thread of its own; results come back in order.
 pub(crate) fn encode<'s>(
     rows: Stream<'s, u64, HarvestRows>,

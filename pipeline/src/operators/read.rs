@@ -13,13 +13,10 @@ use crate::{
     Error, Result,
     error::Kind,
     flow::{
-        Antichain, Capability, NoopBuilder, OperatorBuilder, OutputBuilder, Pipeline, Scope, Stream, SyncActivator,
+        Antichain, Capability, NoopBuilder, OperatorBuilder, OutputBuilder, Pipeline, Scope, Stream,
+        SyncActivator,
     },
-    source::{
-        Decoded, Manifest, OnBad, RowFilter, Verdict,
-        decode::{self, Want},
-        fetch,
-    },
+    source::{Decoded, Fetched, Manifest, OnBad, RowFilter, Verdict, Want, decode, fetch},
     stop::Stop,
 };
 
@@ -86,13 +83,14 @@ impl Reader {
             let one = |task| reader.clone().read(task, Arc::clone(&budget), Arc::clone(&prepare));
             let mut ready = std::pin::pin!(futures::stream::iter(tasks).map(one).buffered(IN_FLIGHT));
             while let Some(next) = ready.next().await {
-                match next {
-                    Ok(group) if !reader.stop.is_set() && sender.send(group).await.is_ok() => {
-                        let _gone = waker.activate();
-                    }
-                    Ok(_) => return,
+                let group = match next {
+                    Ok(group) => group,
                     Err(error) => return reader.stop.fail(error),
+                };
+                if reader.stop.is_set() || sender.send(group).await.is_err() {
+                    return;
                 }
+                let _gone = waker.activate();
             }
             drop(sender);
             let _gone = waker.activate();
@@ -109,17 +107,18 @@ impl Reader {
         let closed = |_| Error::bug("the read budget was closed");
         let budget = budget.acquire_many_owned(self.cost_kib(&task)).await.map_err(closed)?;
         let shard = &self.manifest.shards[task.shard as usize];
-        let fetched = fetch::fetch(shard, task.row_group as usize).await?;
+        let fetched = fetch(shard, task.row_group as usize).await?;
         self.fetched_bytes.fetch_add(fetched.bytes(), std::sync::atomic::Ordering::Relaxed);
         let work = move || prepare(&task, self.rows(&task, fetched)?);
-        let value = tokio::task::spawn_blocking(work).await.map_err(|e| Error::bug(format!("decoding: {e}")))??;
+        let value =
+            tokio::task::spawn_blocking(work).await.map_err(|e| Error::bug(format!("decoding: {e}")))??;
         Ok(Ready { task, value, _budget: budget })
     }
 
     /// Decodes and filters; bad data becomes a reason instead of an error under quarantine.
-    fn rows(&self, task: &Task, fetched: fetch::Fetched) -> Result<Rows> {
+    fn rows(&self, task: &Task, fetched: Fetched) -> Result<Rows> {
         let (shard, row_group) = (task.shard as usize, task.row_group as usize);
-        let decoded = decode::decode(&self.manifest.shards[shard], row_group, fetched, self.want);
+        let decoded = decode(&self.manifest.shards[shard], row_group, fetched, self.want);
         match decoded {
             Ok(decoded) => {
                 let verdicts = self.filter.verdicts(&decoded, self.manifest.d_in, shard, row_group);
@@ -163,8 +162,9 @@ where
     let (output, stream) = builder.new_output::<C>();
     let mut output = OutputBuilder::<_, NoopBuilder<C>>::from(output);
     let ahead = progress.as_ref().map(|(_, ahead)| *ahead);
-    let _input = progress
-        .map(|(progress, _)| builder.new_input_connection(progress, Pipeline, Vec::<(usize, Antichain<u64>)>::new()));
+    let _input = progress.map(|(progress, _)| {
+        builder.new_input_connection(progress, Pipeline, Vec::<(usize, Antichain<u64>)>::new())
+    });
     let mut ready = start(waker());
     builder.build(move |capabilities| {
         let mut capability: Option<Capability<u64>> = capabilities.into_iter().next();

@@ -42,7 +42,7 @@ pub enum Opened {
 impl Generation {
     /// Takes over the run: from now on no older process can commit.
     pub async fn claim(output: &Output) -> Result<Generation> {
-        let mut number = newest(output).await? + 1;
+        let mut number = newest_generation(output).await? + 1;
         loop {
             let record =
                 GenerationRecord { format: FORMAT, generation: number, writer: output.writer.clone() };
@@ -56,7 +56,7 @@ impl Generation {
 
     /// Fails if a newer process owns the run.
     pub async fn check(&self, output: &Output) -> Result<()> {
-        match newest(output).await? {
+        match newest_generation(output).await? {
             newest if newest > self.number => Err(Error::retry(format!(
                 "a newer process (generation {newest}) owns this run; this one (generation {}) stops",
                 self.number
@@ -69,7 +69,8 @@ impl Generation {
 }
 
 /// The greatest generation anybody has claimed; 0 before the first.
-async fn newest(output: &Output) -> Result<u64> {
+/// The newest generation of the run in this directory; 0 if no process was ever there.
+pub async fn newest_generation(output: &Output) -> Result<u64> {
     let mut newest = 0;
     for (path, _) in output.list("gen").await? {
         let number = path.strip_prefix("gen/").and_then(|name| name.strip_suffix(".json")?.parse().ok());

@@ -70,6 +70,7 @@ fn spec(bytes: &[u8]) -> SourceSpec {
         columns.activation = String::from_utf8_lossy(saelens).into_owned();
     }
     SourceSpec {
+        hookpoint: None,
         url: Urls::One("fuzz".to_owned()),
         columns,
         dtype: Some(super::Dtype::F16),

@@ -40,7 +40,9 @@ fn duplicate(earlier: &(String, String), later: &(String, String)) -> Error {
         "the same shard is named twice: `{}` (by `{}`) and `{}` (by `{}`)",
         earlier.1, earlier.0, later.1, later.0
     );
-    Error::spec(message).field("source.url").hint("name every shard once: a shard read twice would count twice")
+    Error::spec(message)
+        .field("source.url")
+        .hint("name every shard once: a shard read twice would count twice")
 }
 
 /// One name per object, however it was written: local names are resolved on this machine.
@@ -83,10 +85,12 @@ async fn below(location: &Location, url: &str) -> Result<Vec<ObjectMeta>> {
     let shards: Vec<ObjectMeta> = all.into_iter().filter(|m| is_shard(location, &m.location)).collect();
     if shards.is_empty() {
         let ignored = if others > 0 { format!(" ({others} other objects are)") } else { String::new() };
-        return Err(Error::data(format!("no shards there{ignored}")).object(url).field("source.url").hint(format!(
-            "below a prefix, objects ending in {} are read; name others by a glob",
-            SUFFIXES.join(", ")
-        )));
+        return Err(Error::data(format!("no shards there{ignored}")).object(url).field("source.url").hint(
+            format!(
+                "below a prefix, objects ending in {} are read; name others by a glob",
+                SUFFIXES.join(", ")
+            ),
+        ));
     }
     Ok(shards)
 }
@@ -101,7 +105,9 @@ async fn globbed(location: &Location, url: &str, pattern: &str) -> Result<Vec<Ob
     let matcher = matcher(pattern).map_err(|e| e.object(url).field("source.url"))?;
     let metas = listing(location, url, |path| matcher.is_match(relative(location, path))).await?;
     match metas.is_empty() {
-        true => Err(Error::data("no shards there: no object matches the glob").object(url).field("source.url")
+        true => Err(Error::data("no shards there: no object matches the glob")
+            .object(url)
+            .field("source.url")
             .hint("`*` and `?` stop at a slash, `**` does not")),
         false => Ok(metas),
     }

@@ -35,7 +35,9 @@ pub(crate) async fn open(object: &Object, tail: Bytes) -> Result<ArrowReaderMeta
     for _ in 0..3 {
         match shield::run(|| push_footer(&mut decoder, ranges, data))? {
             DecodeResult::Data(metadata) => return with_schema(metadata),
-            DecodeResult::NeedsData(more) => (ranges, data) = (more.clone(), object.read(&more, GAP_BYTES).await?),
+            DecodeResult::NeedsData(more) => {
+                (ranges, data) = (more.clone(), object.read(&more, GAP_BYTES).await?)
+            }
             DecodeResult::Finished => break,
         }
     }
@@ -63,7 +65,9 @@ fn push_footer(
 }
 
 fn with_schema(metadata: ParquetMetaData) -> Result<ArrowReaderMetadata> {
-    shield::run(|| ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new()).map_err(damaged))
+    shield::run(|| {
+        ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new()).map_err(damaged)
+    })
 }
 
 fn damaged(e: ParquetError) -> Error {
@@ -73,11 +77,16 @@ fn damaged(e: ParquetError) -> Error {
 /// Rows of each row group.
 pub(crate) fn rows(meta: &ArrowReaderMetadata) -> Result<Vec<u64>> {
     let rows = meta.metadata().row_groups().iter().map(|g| u64::try_from(g.num_rows()));
-    rows.collect::<Result<_, _>>().map_err(|_| shield::nonsense("a row group claims a negative number of rows"))
+    rows.collect::<Result<_, _>>()
+        .map_err(|_| shield::nonsense("a row group claims a negative number of rows"))
 }
 
 /// Where the chunks of the wanted top-level columns of a row group lie.
-pub(crate) fn ranges(meta: &ArrowReaderMetadata, row_group: usize, wanted: &[usize]) -> Result<Vec<Range<u64>>> {
+pub(crate) fn ranges(
+    meta: &ArrowReaderMetadata,
+    row_group: usize,
+    wanted: &[usize],
+) -> Result<Vec<Range<u64>>> {
     let schema = meta.parquet_schema();
     // `byte_range` panics on negative claims.
     shield::run(|| {

@@ -11,6 +11,9 @@ pub struct SourceSpec {
     /// object, a prefix (every `.parquet` and `.arrow` below it) or a glob (`*`, `**`, `?`, `{a,b}`).
     /// Plain paths are relative to the current directory.
     pub url: Urls,
+    /// Site in the model that the vectors come from, for the tables (`layers.15`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hookpoint: Option<String>,
     /// Names of the columns.
     #[serde(default)]
     pub columns: Columns,

@@ -61,7 +61,6 @@ struct Term<R> {
 
 /// Everything known after the forward pass, ready to be turned into gradients latent by latent.
 pub struct Backward<R> {
-    d_in: usize,
     lanes: Vec<usize>,
     /// `x − b_dec`, `[rows, d_in]`.
     centred: Vec<R>,
@@ -126,7 +125,6 @@ impl Objective {
         error.par_iter_mut().for_each(|e| *e = *e * rate);
         let main = Term::new(step, &codes, values, error);
         Backward {
-            d_in: d,
             lanes: step.lanes.to_vec(),
             centred: centre(step.x, &p.b_dec.value),
             offset_grad: lanes::column_sums(&main.g, d, step.lanes),

@@ -90,9 +90,12 @@ fn holes(kind: Kind, dtype: Dtype) -> RecordBatch {
 fn nulls_nans_and_infinities() {
     let dir = tempfile::tempdir().unwrap();
     for format in [Format::Parquet, Format::File, Format::Stream] {
-        for (kind, dtype) in
-            [(Kind::Fixed, Dtype::F32), (Kind::List, Dtype::F16), (Kind::LargeList, Dtype::F32), (Kind::Raw, Dtype::Bf16)]
-        {
+        for (kind, dtype) in [
+            (Kind::Fixed, Dtype::F32),
+            (Kind::List, Dtype::F16),
+            (Kind::LargeList, Dtype::F32),
+            (Kind::Raw, Dtype::Bf16),
+        ] {
             let path = dir.path().join(format!("{format:?}-{kind:?}"));
             write(&path, format, &[holes(kind, dtype)], &[("dtype", "bf16")]);
             let manifest = scanned(&spec(path.display())).unwrap();
@@ -116,7 +119,8 @@ fn a_null_inside_a_vector_and_a_row_of_another_length() {
     let path = dir.path().join("x");
     let rows = |second: Vec<Option<f32>>| {
         let lists = [Some(vec![Some(1.0), Some(2.0)]), Some(second), Some(vec![Some(5.0), Some(6.0)])];
-        let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<arrow::datatypes::Float32Type, _, _>(lists));
+        let lists: ArrayRef =
+            Arc::new(ListArray::from_iter_primitive::<arrow::datatypes::Float32Type, _, _>(lists));
         RecordBatch::try_from_iter([("activation", lists)]).unwrap()
     };
     for format in [Format::Parquet, Format::File] {

@@ -26,8 +26,10 @@ fn folder(reader: &str) -> PathBuf {
 /// The seeds are kept with the source; a missing one is written anew.
 fn seeds() {
     for (name, kind) in [("fixed", Kind::Fixed), ("list", Kind::List), ("raw", Kind::Raw)] {
-        let batches =
-            [batch(activation(kind, Dtype::F16, &values(20)), 0), batch(activation(kind, Dtype::F16, &values(9)), 20)];
+        let batches = [
+            batch(activation(kind, Dtype::F16, &values(20)), 0),
+            batch(activation(kind, Dtype::F16, &values(9)), 20),
+        ];
         let seed = |file: String, format| {
             let path = folder(&file);
             if !path.exists() {
@@ -42,7 +44,8 @@ fn seeds() {
 }
 
 fn corpus(reader: &str) -> Vec<Vec<u8>> {
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder(reader)).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder(reader)).unwrap().map(|e| e.unwrap().path()).collect();
     paths.sort();
     paths.iter().map(|p| std::fs::read(p).unwrap()).collect()
 }
@@ -81,7 +84,11 @@ fn the_corpus_itself_is_read() {
 fn damaged_files_fail_and_do_no_more() {
     seeds();
     let quiet = panic::take_hook();
-    panic::set_hook(Box::new(move |info| if !shield::active() { quiet(info) }));
+    panic::set_hook(Box::new(move |info| {
+        if !shield::active() {
+            quiet(info)
+        }
+    }));
     for (reader, entry) in READERS {
         let corpus = corpus(reader);
         for case in 0..CASES_PER_READER {

@@ -23,7 +23,8 @@ fn every_layout_reads_back_exactly() {
                 let path = dir.path().join(format!("{format:?}-{kind:?}-{name}"));
                 let x = values(50);
                 let (head, tail) = x.split_at(30 * D);
-                let batches = [batch(activation(kind, dtype, head), 0), batch(activation(kind, dtype, tail), 30)];
+                let batches =
+                    [batch(activation(kind, dtype, head), 0), batch(activation(kind, dtype, tail), 30)];
                 write(&path, format, &batches, &[("dtype", name)]);
                 check(&path, head, tail);
             }
@@ -93,7 +94,8 @@ fn token_text_may_be_a_dictionary_or_a_view() {
 
 #[test]
 fn saelens_cached_activations() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/arrow_stream/saelens_cached_activations.arrow");
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/arrow_stream/saelens_cached_activations.arrow");
     let mut spec = spec(path.display());
     spec.columns.activation = "blocks.0.hook_mlp_out".to_owned();
     let manifest = scanned(&spec).unwrap();
@@ -105,7 +107,9 @@ fn saelens_cached_activations() {
     assert_eq!(block.tokens.token_id.unwrap(), [1, 2, 3, 4, 5, 6, 7, 8]);
     assert_eq!(block.tokens.pos.unwrap(), [0, 1, 2, 3, 0, 1, 2, 3]);
     let seq = block.tokens.seq_id.unwrap();
-    assert!(seq[..4].iter().all(|s| *s == seq[0]) && seq[4..].iter().all(|s| *s == seq[0] + 1) && seq[0] >= 0);
+    assert!(
+        seq[..4].iter().all(|s| *s == seq[0]) && seq[4..].iter().all(|s| *s == seq[0] + 1) && seq[0] >= 0
+    );
 }
 
 #[test]
@@ -115,12 +119,11 @@ fn contexts_of_nested_lists_with_a_document_each() {
     let outer = Arc::new(Field::new("item", vectors.data_type().clone(), true));
     let contexts: ArrayRef = Arc::new(FixedSizeListArray::new(outer, 3, vectors, None));
     let said = Metadata::from([("ARROW:extension:metadata", format!("[[3, {D}], \"float16\"]"))]);
-    let fields = vec![
-        column(contexts.data_type()).with_metadata(said),
-        Field::new("doc_id", DataType::Int64, true),
-    ];
+    let fields =
+        vec![column(contexts.data_type()).with_metadata(said), Field::new("doc_id", DataType::Int64, true)];
     let schema = Arc::new(arrow::datatypes::Schema::new(fields));
-    let batch = RecordBatch::try_new(schema, vec![contexts, Arc::new(Int64Array::from(vec![70, 80]))]).unwrap();
+    let batch =
+        RecordBatch::try_new(schema, vec![contexts, Arc::new(Int64Array::from(vec![70, 80]))]).unwrap();
     for format in [Format::Parquet, Format::File] {
         let path = dir.path().join(format!("{format:?}"));
         write(&path, format, &[batch.slice(0, 1), batch.slice(1, 1)], &[]);

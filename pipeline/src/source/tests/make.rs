@@ -13,7 +13,9 @@ use parquet::{arrow::ArrowWriter, file::properties::WriterProperties};
 
 use crate::{
     error::Result,
-    source::{Columns, Decoded, Dtype, FilterSpec, Manifest, OnBad, SourceSpec, Urls, Want, decode, fetch, scan},
+    source::{
+        Columns, Decoded, Dtype, FilterSpec, Manifest, OnBad, SourceSpec, Urls, Want, decode, fetch, scan,
+    },
 };
 
 pub(super) const D: usize = 6;
@@ -45,7 +47,9 @@ pub(super) fn activation(kind: Kind, dtype: Dtype, values: &[f32]) -> ArrayRef {
     match kind {
         Kind::Fixed => Arc::new(FixedSizeListArray::new(item, D as i32, items, None)),
         Kind::List => Arc::new(ListArray::new(item, OffsetBuffer::from_lengths(lengths()), items, None)),
-        Kind::LargeList => Arc::new(LargeListArray::new(item, OffsetBuffer::from_lengths(lengths()), items, None)),
+        Kind::LargeList => {
+            Arc::new(LargeListArray::new(item, OffsetBuffer::from_lengths(lengths()), items, None))
+        }
         Kind::Raw => raw(dtype, values),
     }
 }
@@ -125,6 +129,7 @@ pub(super) fn write(path: &Path, format: Format, batches: &[RecordBatch], metada
 
 pub(super) fn spec(url: impl std::fmt::Display) -> SourceSpec {
     SourceSpec {
+        hookpoint: None,
         url: Urls::One(url.to_string()),
         columns: Columns::default(),
         dtype: None,

@@ -39,7 +39,10 @@ fn file_urls_and_several_urls() {
     let url = |name: &str| format!("file://{}/{name}", dir.path().display());
     spec.url = Urls::Many(vec![url("b"), url("a/1.parquet")]);
     let manifest = scanned(&spec).unwrap();
-    assert_eq!(manifest.shards.iter().map(|s| s.url.clone()).collect::<Vec<_>>(), [url("a/1.parquet"), url("b/1.parquet")]);
+    assert_eq!(
+        manifest.shards.iter().map(|s| s.url.clone()).collect::<Vec<_>>(),
+        [url("a/1.parquet"), url("b/1.parquet")]
+    );
     assert_eq!(manifest.rows(), 8);
 }
 
@@ -52,14 +55,18 @@ fn a_shard_named_twice_is_a_spec_error() {
     spec.url = Urls::Many(vec![format!("{path}/a"), format!("file://{path}/*/1.parquet")]);
     let error = scanned(&spec).unwrap_err();
     assert_eq!(error.kind, Kind::Spec);
-    assert!(error.message().contains(&format!("`{path}/a`")) && error.message().contains("/*/1.parquet"), "{error}");
+    assert!(
+        error.message().contains(&format!("`{path}/a`")) && error.message().contains("/*/1.parquet"),
+        "{error}"
+    );
 }
 
 #[test]
 fn nothing_there_says_so() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("notes.txt"), "x").unwrap();
-    for (url, says) in [("", "1 other objects"), ("nope", "no shards there"), ("*.arrow", "matches the glob")] {
+    for (url, says) in [("", "1 other objects"), ("nope", "no shards there"), ("*.arrow", "matches the glob")]
+    {
         let error = scanned(&spec(format!("{}/{url}", dir.path().display()))).unwrap_err();
         assert_eq!(error.kind, Kind::Data);
         assert!(error.message().contains(says), "{error}");
