@@ -146,7 +146,8 @@ impl<'a> Publisher<'a> {
         batch(&table::COACTIVATIONS, columns)
     }
 
-    /// Rows of `autointerp_candidates`. Memory follows the range: about 5 KB per example.
+    /// Rows of `autointerp_candidates`. Memory follows the range: about 1 KB per
+    /// example of 32 tokens, 120 examples per latent by default, so 1024 latents are some 120 MB.
     pub fn autointerp_candidates(&self, latents: Range<u32>) -> Result<RecordBatch> {
         candidates::rows(self, latents)
     }

@@ -305,3 +305,77 @@ fn queue(latent: u32, neighbour: u32, pool: &PoolIndex, free: &[bool]) -> Vec<us
     draws.sort_unstable_by(|a, b| b.cmp(a));
     draws.into_iter().map(|(_, at)| at).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::random::{hash, unit};
+
+    fn sample(at: u64) -> Sample {
+        let peak = unit(hash(&[3, at])) as f32 + 0.1;
+        let context = ContextRef { shard: 0, row: at * 32 };
+        Sample { seq: at as i64, start: 0, context, activations: vec![(1, peak / 2.0), (4, peak)] }
+    }
+
+    fn pool(contexts: usize, latents: u32) -> PoolIndex {
+        let fires = |at: usize, latent: u32| unit(hash(&[4, at as u64, u64::from(latent)])) < 0.3;
+        let context = |at: usize| {
+            let fired: Vec<u32> = (0..latents).filter(|&latent| fires(at, latent)).collect();
+            let n = fired.len();
+            let (order, row) = (hash(&[at as u64]) >> 1, at as u64 * 32);
+            PoolContext { order, shard: 1, row, latents: fired, offsets: vec![2; n], values: vec![0.5; n] }
+        };
+        PoolIndex::new((0..contexts).map(context).collect())
+    }
+
+    proptest! {
+        #[test]
+        fn active_kinds_are_full_distinct_and_ranked(n in 0usize..60) {
+            let spec = HarvestSpec::default();
+            let uniform: Vec<_> = (0..n.min(spec.capacity(super::super::List::Uniform, Split::Score)) as u64).map(sample).collect();
+            let examples = active(&spec, Split::Score, &[], &uniform, &[]);
+            prop_assert_eq!(examples.len(), uniform.len());
+            let distinct: BTreeSet<_> = examples.iter().map(|e| e.context).collect();
+            prop_assert_eq!(distinct.len(), uniform.len());
+            let quantile: Vec<_> = examples.iter().filter(|e| e.kind == Kind::Quantile).collect();
+            prop_assert!(quantile.is_sorted_by(|a, b| peak(&a.activations).1 >= peak(&b.activations).1));
+            let count = |slice: u32| quantile.iter().filter(|e| e.slice_index == Some(slice)).count();
+            let counts: Vec<_> = (0..spec.slices as u32).map(count).collect();
+            let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+            prop_assert!(most - least <= 1 && *most <= spec.part(Split::Score, spec.per_slice));
+        }
+
+        #[test]
+        fn inactive_kinds_are_silent_and_distinct(contexts in 0usize..80, latent in 0u32..12) {
+            let spec = HarvestSpec::default();
+            let pool = pool(contexts, 12);
+            let neighbours: Vec<u32> = (0..12).filter(|&n| n != latent && n % 3 == 0).collect();
+            let examples = inactive(&spec, Split::Explain, latent, &neighbours, &pool);
+            let at = |example: &Example| &pool.contexts[(example.context.row / 32) as usize];
+            let distinct: BTreeSet<_> = examples.iter().map(|e| e.context).collect();
+            prop_assert_eq!(distinct.len(), examples.len());
+            for example in &examples {
+                prop_assert!(at(example).activations(latent).is_empty());
+                if let Some((neighbour, activations)) = &example.neighbour {
+                    prop_assert!(neighbours.contains(neighbour) && !activations.is_empty());
+                    prop_assert_eq!(activations, &at(example).activations(*neighbour));
+                }
+            }
+            let silent = (0..contexts).filter(|&at| pool.contexts[at].activations(latent).is_empty()).count();
+            let random = examples.iter().filter(|e| e.kind == Kind::RandomInactive).count();
+            prop_assert_eq!(random, silent.min(spec.part(Split::Explain, spec.random_inactive)));
+        }
+    }
+
+    #[test]
+    fn hard_negatives_take_neighbours_in_turn() {
+        let (spec, pool) = (HarvestSpec::default(), pool(400, 12));
+        let examples = inactive(&spec, Split::Explain, 0, &[3, 6, 9], &pool);
+        let turns: Vec<u32> = examples.iter().filter_map(|e| e.neighbour.as_ref().map(|n| n.0)).collect();
+        assert_eq!(turns, [3, 6, 9, 3, 6]);
+    }
+}

@@ -18,3 +18,6 @@ pub use block::{HarvestBlock, RowSplit};
 pub use fixed::FixedPoint;
 pub use quality::{Figures, QualitySums};
 pub use shard::{ShardPartial, ShardStatistics, StatsError, StatsSpec};
+
+#[cfg(test)]
+mod tests;
