@@ -1,1 +1,4 @@
-//! it
+//! The whole, tested end to end, in one test binary.
+
+mod cli;
+mod spec;
