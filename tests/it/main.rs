@@ -1,9 +1,4 @@
-//! One test binary over the whole.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "helpers of tests are tests too, though clippy sees only functions marked as such"
-)]
+//! The whole, tested end to end, in one test binary.
 
-mod store;
+mod cli;
+mod spec;

@@ -8,6 +8,9 @@ use toml::{
 
 use super::schema::Schema;
 
+/// More parts than any field has; a limit, because a key is followed part by part on the stack.
+const KEY_PARTS_MAX: usize = 16;
+
 /// A parsed spec. Places are `file:line:column`, or the `--set` that put a value there.
 #[derive(Debug, Clone)]
 pub struct Document {
@@ -86,6 +89,9 @@ impl Document {
         let path: Vec<&str> = key.trim().split('.').map(str::trim).collect();
         if path.iter().any(|part| part.is_empty()) {
             return Err(wrong("has an empty key"));
+        }
+        if path.len() > KEY_PARTS_MAX {
+            return Err(wrong("has a key with too many parts"));
         }
         let place = format!("--set {set}");
         let node = Node::of(set_value(raw.trim(), &path, schema), &place);

@@ -105,14 +105,23 @@ impl Schema {
 
     /// One of several shapes without a tag: the shape of the value's own type speaks for itself.
     fn untagged(&self, options: &[&Json], node: &Node, path: &str) -> Result<()> {
-        let fitting = options.iter().find(|s| types(s).iter().any(|t| fits(t, node)));
+        let fitting = options.iter().find(|s| self.shapes(s).iter().any(|t| fits(t, node)));
         match fitting {
             Some(schema) => self.node(schema, node, path),
             None => {
-                let wanted: Vec<&str> = options.iter().flat_map(|s| types(s)).map(describe).collect();
+                let wanted: Vec<&str> = options.iter().flat_map(|s| self.shapes(s)).map(describe).collect();
                 Err(wrong_type(&wanted.join(" or "), node, path))
             }
         }
+    }
+
+    /// The JSON types a schema allows, those of its branches included, each once.
+    fn shapes<'a>(&'a self, schema: &'a Json) -> Vec<&'a str> {
+        let schema = self.resolve(schema);
+        let nested = branches(schema).into_iter().flat_map(|s| self.shapes(s));
+        let mut shapes: Vec<&str> = types(schema).into_iter().chain(nested).collect();
+        shapes.dedup();
+        shapes
     }
 
     fn plain(&self, schema: &Json, node: &Node, path: &str) -> Result<()> {
