@@ -1,4 +1,17 @@
 //! The whole, tested end to end, in one test binary.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests are tests too, though clippy sees only functions marked as such"
+)]
 
+mod bad_input;
 mod cli;
+mod end_to_end;
+mod kill;
+mod readers;
+mod same_bytes;
 mod spec;
+mod store;
+mod tidy;

@@ -68,7 +68,6 @@ impl Generation {
     }
 }
 
-/// The greatest generation anybody has claimed; 0 before the first.
 /// The newest generation of the run in this directory; 0 if no process was ever there.
 pub async fn newest_generation(output: &Output) -> Result<u64> {
     let mut newest = 0;
