@@ -44,7 +44,8 @@ pub(crate) async fn open(object: &Object, tail: Bytes, spec: &SourceSpec) -> Res
 }
 
 async fn footer_bytes(object: &Object, tail: &Bytes) -> Result<Vec<u8>> {
-    let trailer = tail.len().checked_sub(TRAILER).ok_or_else(|| shield::nonsense("too short for an Arrow file"))?;
+    let trailer =
+        tail.len().checked_sub(TRAILER).ok_or_else(|| shield::nonsense("too short for an Arrow file"))?;
     let mut word = [0; TRAILER];
     word.copy_from_slice(&tail[trailer..]);
     let len = ipc::reader::read_footer_length(word).map_err(damaged)?;
@@ -53,7 +54,8 @@ async fn footer_bytes(object: &Object, tail: &Bytes) -> Result<Vec<u8>> {
         return Ok(tail[start..trailer].to_vec());
     }
     let end = object.size - TRAILER as u64;
-    let start = end.checked_sub(len as u64).ok_or_else(|| shield::nonsense("the footer is longer than the file"))?;
+    let start =
+        end.checked_sub(len as u64).ok_or_else(|| shield::nonsense("the footer is longer than the file"))?;
     let read = object.read(std::slice::from_ref(&(start..end)), GAP_BYTES).await?;
     Ok(read.into_iter().flatten().collect())
 }
@@ -68,14 +70,16 @@ fn read_footer(bytes: &[u8], spec: &SourceSpec) -> Result<(Layout, Index, Vec<Bl
     let schema = footer.schema().ok_or_else(|| shield::nonsense("the footer has no schema"))?;
     let schema = ipc::convert::try_fb_to_schema(schema).map_err(damaged)?;
     let layout = Layout::find(&schema, &spec.columns, spec.dtype)?;
-    let listed = footer.dictionaries().into_iter().flatten().chain(footer.recordBatches().into_iter().flatten());
+    let listed =
+        footer.dictionaries().into_iter().flatten().chain(footer.recordBatches().into_iter().flatten());
     let blocks = listed.map(block).collect::<Result<_>>()?;
     Ok((layout, Index::new(schema), blocks))
 }
 
 fn block(at: &ipc::Block) -> Result<Block> {
     let claim = |n: i64| u64::try_from(n).map_err(|_| negative());
-    let (start, message, body) = (claim(at.offset())?, claim(at.metaDataLength().into())?, claim(at.bodyLength())?);
+    let (start, message, body) =
+        (claim(at.offset())?, claim(at.metaDataLength().into())?, claim(at.bodyLength())?);
     let middle = start.checked_add(message).ok_or_else(negative)?;
     let end = middle.checked_add(body).ok_or_else(negative)?;
     Ok(Block { message: start..middle, body: middle..end })

@@ -50,7 +50,9 @@ pub(crate) async fn open(object: &Object, spec: &SourceSpec) -> Result<(Layout, 
 
 fn schema(message: &[u8], spec: &SourceSpec) -> Result<(Layout, Index)> {
     let header = parse(message)?;
-    let schema = header.header_as_schema().ok_or_else(|| shield::nonsense("the stream does not begin with a schema"))?;
+    let schema = header
+        .header_as_schema()
+        .ok_or_else(|| shield::nonsense("the stream does not begin with a schema"))?;
     let schema = ipc::convert::try_fb_to_schema(schema).map_err(damaged)?;
     Ok((Layout::find(&schema, &spec.columns, spec.dtype)?, Index::new(schema)))
 }

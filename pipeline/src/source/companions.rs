@@ -54,7 +54,11 @@ impl Companion {
 /// A token without text is written as the empty string.
 fn text(array: &ArrayRef) -> StringArray {
     let strings = array.as_string::<i32>();
-    if strings.null_count() == 0 { strings.clone() } else { strings.iter().map(|s| Some(s.unwrap_or(""))).collect() }
+    if strings.null_count() == 0 {
+        strings.clone()
+    } else {
+        strings.iter().map(|s| Some(s.unwrap_or(""))).collect()
+    }
 }
 
 fn wide(array: &ArrayRef, reason: &'static str, bad: &mut BadRows) -> Vec<i64> {

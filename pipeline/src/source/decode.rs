@@ -78,7 +78,7 @@ struct Block<'a> {
 
 impl<'a> Block<'a> {
     fn new(layout: &'a Layout, d_in: usize, rows: u64, want: Want, stored: u64) -> Result<Block<'a>> {
-        let bytes = rows.checked_mul(4 * d_in as u64).unwrap_or(u64::MAX);
+        let bytes = rows.saturating_mul(4 * d_in as u64);
         shield::plausible(bytes, stored)?;
         let rows = rows as usize;
         let read = |(role, _): &&(Role, usize)| want.token_text || *role != Role::Token;
@@ -113,7 +113,9 @@ impl<'a> Block<'a> {
         for (_, companion) in std::mem::take(&mut self.companions) {
             companion.finish(&mut tokens, &mut self.bad)?;
         }
-        if on_bad == OnBad::Fail && let Some((row, reason)) = self.bad.first() {
+        if on_bad == OnBad::Fail
+            && let Some((row, reason)) = self.bad.first()
+        {
             return Err(self.bad_row(row, reason));
         }
         let bad = self.bad.into_vec();
@@ -130,7 +132,9 @@ impl<'a> Block<'a> {
     }
 
     fn bad_row(&self, row: usize, reason: &str) -> Error {
-        let error = Error::data(reason).row(row).hint("repair the row, or set on_bad = \"quarantine\" to leave it out");
+        let error = Error::data(reason)
+            .row(row)
+            .hint("repair the row, or set on_bad = \"quarantine\" to leave it out");
         if reason.ends_with("activation") { error.field(&self.layout.name) } else { error }
     }
 }

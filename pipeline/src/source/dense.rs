@@ -123,7 +123,9 @@ impl Dense<'_> {
 /// Without a branch per value, so that it runs at memory speed.
 fn all_finite(values: &[f32]) -> bool {
     const EXPONENT: u32 = 0x7f80_0000;
-    values.chunks(1024).all(|chunk| !chunk.iter().fold(false, |bad, v| bad | (v.to_bits() & EXPONENT == EXPONENT)))
+    values
+        .chunks(1024)
+        .all(|chunk| !chunk.iter().fold(false, |bad, v| bad | (v.to_bits() & EXPONENT == EXPONENT)))
 }
 
 /// Little-endian binary16 by way of a small aligned buffer, where `half` uses the machine's
@@ -172,7 +174,11 @@ impl<'a> Lists<'a> {
             return Ok(Lists { array, items: lists.values(), offsets: Offsets::Fixed { first, n } });
         }
         if let Some(lists) = array.as_list_opt::<i32>() {
-            return Ok(Lists { array, items: lists.values(), offsets: Offsets::Small(lists.value_offsets()) });
+            return Ok(Lists {
+                array,
+                items: lists.values(),
+                offsets: Offsets::Small(lists.value_offsets()),
+            });
         }
         let lists = array.as_list_opt::<i64>().ok_or_else(|| unexpected(array.data_type()))?;
         Ok(Lists { array, items: lists.values(), offsets: Offsets::Large(lists.value_offsets()) })
@@ -211,8 +217,9 @@ impl<'a> Lists<'a> {
 }
 
 fn wrong_length(held: usize, n: usize) -> Error {
-    Error::data(format!("holds {held} values where {n} are expected"))
-        .hint("every vector must have the same length; repair the row or quarantine the shard by a narrower url")
+    Error::data(format!("holds {held} values where {n} are expected")).hint(
+        "every vector must have the same length; repair the row or quarantine the shard by a narrower url",
+    )
 }
 
 /// Length of the first list that is not null; of lists of lists, of the first inner one.

@@ -172,7 +172,10 @@ mod tests {
         let spec = FilterSpec { drop_pos: vec![0, 1], drop_token_ids: vec![1, 2], ..FilterSpec::default() };
         let filter = RowFilter::new(&spec, 1.0, 7).with_norm_max(10.0);
         use Verdict::*;
-        assert_eq!(filter.verdicts(&decoded, 3, 0, 0), [Bad, DroppedPos, DroppedTokenId, DroppedNorm, HeldOut, HeldOut]);
+        assert_eq!(
+            filter.verdicts(&decoded, 3, 0, 0),
+            [Bad, DroppedPos, DroppedTokenId, DroppedNorm, HeldOut, HeldOut]
+        );
         let none = RowFilter::new(&FilterSpec::default(), 0.0, 7);
         assert_eq!(none.verdicts(&decoded, 3, 0, 0)[1..], [Train; 5]);
     }
@@ -196,7 +199,9 @@ mod tests {
         let filter = RowFilter::new(&FilterSpec::default(), 0.5, 3);
         let groups: Vec<_> = (0..64).map(|g| filter.verdicts(&decoded, 3, 0, g)).collect();
         assert!(groups.iter().all(|g| g.iter().all(|v| *v == g[0])));
-        assert!(groups.iter().any(|g| g[0] == Verdict::HeldOut) && groups.iter().any(|g| g[0] == Verdict::Train));
+        assert!(
+            groups.iter().any(|g| g[0] == Verdict::HeldOut) && groups.iter().any(|g| g[0] == Verdict::Train)
+        );
     }
 
     #[test]

@@ -58,7 +58,13 @@ impl Index {
     }
 
     /// Notes one message. Returns whether it was a batch or dictionary.
-    pub(crate) fn add(&mut self, layout: &Layout, bytes: &[u8], message: Range<u64>, body: Range<u64>) -> Result<()> {
+    pub(crate) fn add(
+        &mut self,
+        layout: &Layout,
+        bytes: &[u8],
+        message: Range<u64>,
+        body: Range<u64>,
+    ) -> Result<()> {
         let header = parse(bytes)?;
         if let Some(batch) = header.header_as_record_batch() {
             let at = self.locate(layout, batch, message, body)?;
@@ -83,7 +89,8 @@ impl Index {
         message: Range<u64>,
         body: Range<u64>,
     ) -> Result<BatchAt> {
-        let rows = u64::try_from(batch.length()).map_err(|_| shield::nonsense("a batch claims a negative length"))?;
+        let rows = u64::try_from(batch.length())
+            .map_err(|_| shield::nonsense("a batch claims a negative length"))?;
         let parts = column_parts(&self.schema, batch);
         if self.list_length.is_none() {
             self.list_length = parts.as_ref().and_then(|p| list_length(batch, p.get(layout.activation)?));
@@ -140,15 +147,23 @@ impl Index {
         let body = parts.body(at.body.end - at.body.start)?;
         self.check_compressed(record, wanted, &body)?;
         let version = header.version();
-        ipc::reader::read_record_batch(&body, record, self.schema.clone(), &dictionaries, Some(wanted), &version)
-            .map_err(damaged)
+        ipc::reader::read_record_batch(
+            &body,
+            record,
+            self.schema.clone(),
+            &dictionaries,
+            Some(wanted),
+            &version,
+        )
+        .map_err(damaged)
     }
 
     fn dictionaries(&self, parts: &Parts) -> Result<HashMap<i64, ArrayRef>> {
         let mut dictionaries = HashMap::new();
         for (message, body) in &parts.dictionaries {
             let header = parse(message)?;
-            let batch = header.header_as_dictionary_batch().ok_or_else(|| shield::nonsense("not a dictionary"))?;
+            let batch =
+                header.header_as_dictionary_batch().ok_or_else(|| shield::nonsense("not a dictionary"))?;
             let body = Buffer::from(body.clone());
             if let Some(data) = batch.data() {
                 check_lengths(data, 0..usize::MAX, &body)?;
@@ -161,7 +176,9 @@ impl Index {
 
     fn check_compressed(&self, batch: ipc::RecordBatch<'_>, wanted: &[usize], body: &Buffer) -> Result<()> {
         match column_parts(&self.schema, batch) {
-            Some(parts) => wanted.iter().try_for_each(|c| check_lengths(batch, parts[*c].buffers.clone(), body)),
+            Some(parts) => {
+                wanted.iter().try_for_each(|c| check_lengths(batch, parts[*c].buffers.clone(), body))
+            }
             None => check_lengths(batch, 0..usize::MAX, body),
         }
     }
@@ -183,7 +200,9 @@ fn merge(mut spans: Vec<Range<u64>>) -> Vec<Range<u64>> {
     let mut merged: Vec<Range<u64>> = vec![];
     for span in spans {
         match merged.last_mut() {
-            Some(last) if span.start <= last.end.saturating_add(PIECE_GAP) => last.end = last.end.max(span.end),
+            Some(last) if span.start <= last.end.saturating_add(PIECE_GAP) => {
+                last.end = last.end.max(span.end)
+            }
             _ => merged.push(span),
         }
     }
@@ -234,7 +253,8 @@ pub(crate) fn frame(bytes: &[u8]) -> Option<(usize, i32)> {
 /// Reads a message with its prefix.
 pub(crate) fn parse(bytes: &[u8]) -> Result<ipc::Message<'_>> {
     let (prefix, _) = frame(bytes).ok_or_else(|| shield::nonsense("a message without a length"))?;
-    ipc::root_as_message(bytes.get(prefix..).unwrap_or_default()).map_err(|e| shield::nonsense(&e.to_string()))
+    ipc::root_as_message(bytes.get(prefix..).unwrap_or_default())
+        .map_err(|e| shield::nonsense(&e.to_string()))
 }
 
 pub(crate) fn damaged(e: ArrowError) -> Error {

@@ -102,7 +102,11 @@ impl Layout {
             if role.takes(data_type) {
                 self.columns.push((role, index));
             } else {
-                self.notes.push(format!("column `{}` is not used as {}: it is {data_type}", field.name(), role.name()));
+                self.notes.push(format!(
+                    "column `{}` is not used as {}: it is {data_type}",
+                    field.name(),
+                    role.name()
+                ));
             }
         }
     }
@@ -173,7 +177,8 @@ impl Shape {
         }
         let said = field.metadata().get("ARROW:extension:metadata").and_then(|text| array_2d(text));
         let ctx = said.map(|s| s.0).or(n).filter(|ctx| *ctx > 0).ok_or_else(|| {
-            Error::data("holds lists of vectors of unknown length").hint("write it as FixedSizeList or with Array2D")
+            Error::data("holds lists of vectors of unknown length")
+                .hint("write it as FixedSizeList or with Array2D")
         })?;
         Ok(Shape { d_in: said.map(|s| s.1).or(inner_n), ctx: Some(ctx), width: None })
     }
@@ -269,7 +274,10 @@ fn optional_column<'a>(
     ctx: Option<usize>,
 ) -> Option<(usize, &'a Field)> {
     let saelens = (role == Role::TokenId && ctx.is_some()).then_some("token_ids");
-    std::iter::once(role.column(columns)).chain(saelens).find_map(|name| schema.fields().find(name)).map(|(i, f)| (i, f.as_ref()))
+    std::iter::once(role.column(columns))
+        .chain(saelens)
+        .find_map(|name| schema.fields().find(name))
+        .map(|(i, f)| (i, f.as_ref()))
 }
 
 fn activation_column(schema: &Schema, name: &str) -> Result<usize> {
@@ -315,9 +323,15 @@ mod tests {
 
     #[test]
     fn a_missing_column_names_its_nearest() {
-        let schema = schema(vec![Field::new("activations", floats(4), true), Field::new("pos", DataType::Int32, true)]);
+        let schema = schema(vec![
+            Field::new("activations", floats(4), true),
+            Field::new("pos", DataType::Int32, true),
+        ]);
         let error = Layout::find(&schema, &Columns::default(), None).unwrap_err();
-        assert!(error.message().contains("it has activations, pos; the nearest name is `activations`"), "{error}");
+        assert!(
+            error.message().contains("it has activations, pos; the nearest name is `activations`"),
+            "{error}"
+        );
         assert_eq!(error.place().field.as_deref(), Some("source.columns.activation"));
     }
 
@@ -344,7 +358,10 @@ mod tests {
 
     #[test]
     fn an_unusable_optional_column_is_noted_and_left() {
-        let schema = schema(vec![Field::new("activation", floats(4), true), Field::new("doc_id", DataType::Utf8, true)]);
+        let schema = schema(vec![
+            Field::new("activation", floats(4), true),
+            Field::new("doc_id", DataType::Utf8, true),
+        ]);
         let layout = Layout::find(&schema, &Columns::default(), None).unwrap();
         assert!(!layout.has().doc_id);
         assert!(layout.notes[0].contains("doc_id"));

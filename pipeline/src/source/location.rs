@@ -121,10 +121,11 @@ fn install_tls() {
 /// of the path up to its last `..` names (most often the current directory).
 fn local(scheme: &str, written: &str) -> Result<Location> {
     let (base, rest) = split_base(FsPath::new(written));
-    let store = LocalFileSystem::new_with_prefix(if base.as_os_str().is_empty() { FsPath::new(".") } else { &base })
-        .map_err(|_| missing_base(&base))?
-        // Commits must survive power loss, not only the death of the process.
-        .with_fsync(true);
+    let store =
+        LocalFileSystem::new_with_prefix(if base.as_os_str().is_empty() { FsPath::new(".") } else { &base })
+            .map_err(|_| missing_base(&base))?
+            // Commits must survive power loss, not only the death of the process.
+            .with_fsync(true);
     let rest = rest.to_str().ok_or_else(|| Error::spec("the path is not valid UTF-8"))?;
     let path = Path::parse(rest).map_err(|e| Error::spec(format!("not a usable path: {e}")))?;
     Ok(Location { store: Arc::new(store), path, root: format!("{scheme}{}", with_slash(&base)) })
@@ -175,7 +176,10 @@ mod tests {
         assert_eq!(named("file:///tmp/x"), ("file:///".into(), "tmp/x".into()));
         assert_eq!(named("s3://bucket/a/b"), ("s3://bucket/".into(), "a/b".into()));
         assert_eq!(named("gs://bucket"), ("gs://bucket/".into(), String::new()));
-        assert_eq!(Location::open("s3://b/a").unwrap().url_of(&Path::from("a/c.parquet")), "s3://b/a/c.parquet");
+        assert_eq!(
+            Location::open("s3://b/a").unwrap().url_of(&Path::from("a/c.parquet")),
+            "s3://b/a/c.parquet"
+        );
     }
 
     #[test]

@@ -108,7 +108,9 @@ async fn open(object: super::object::Object, spec: &SourceSpec) -> Result<Reader
     let rows = reader.rows().map_err(|e| e.object(&reader.object.url))?;
     match rows.iter().any(|n| *n > 0) {
         true => Ok(reader),
-        false => Err(Error::data("holds no rows").object(&reader.object.url).hint("write it again, or remove it")),
+        false => {
+            Err(Error::data("holds no rows").object(&reader.object.url).hint("write it again, or remove it"))
+        }
     }
 }
 
@@ -134,7 +136,8 @@ impl Triage {
 
     /// The error for a dataset of which nothing is left.
     pub(crate) fn nothing_left(&self) -> Error {
-        let first = self.quarantined.first().map(|q| format!(": {}: {}", q.url, q.reason)).unwrap_or_default();
+        let first =
+            self.quarantined.first().map(|q| format!(": {}: {}", q.url, q.reason)).unwrap_or_default();
         Error::data(format!("every shard was left out{first}"))
             .field("source.url")
             .hint("set on_bad = \"fail\" to see the first reason in full")
@@ -187,12 +190,15 @@ const CONTEXT_BITS: u32 = 24;
 impl Shard {
     pub(crate) fn new(reader: Reader, d_in: usize) -> Result<Shard> {
         let rows = reader.rows()?;
-        let groups = rows.iter().enumerate().map(|(i, rows)| Ok(RowGroup { rows: *rows, bytes: reader.bytes(i)? }));
+        let groups =
+            rows.iter().enumerate().map(|(i, rows)| Ok(RowGroup { rows: *rows, bytes: reader.bytes(i)? }));
         let row_groups: Vec<RowGroup> = groups.collect::<Result<_>>()?;
         believable(&row_groups, d_in, reader.object.size)?;
         let contexts = reader.layout.ctx.map_or(0, |ctx| rows.iter().sum::<u64>() / ctx as u64);
         if contexts >> CONTEXT_BITS != 0 {
-            return Err(Error::data(format!("holds {contexts} contexts; at most 2^{CONTEXT_BITS} can be numbered")));
+            return Err(Error::data(format!(
+                "holds {contexts} contexts; at most 2^{CONTEXT_BITS} can be numbered"
+            )));
         }
         let object = &reader.object;
         let (url, size_bytes, etag) = (object.url.clone(), object.size, object.etag.clone());
@@ -260,7 +266,8 @@ impl Manifest {
 
     /// Which version of every shard this is; differs after a shard was written again.
     pub fn identity(&self) -> Vec<ShardIdentity> {
-        let one = |s: &Shard| ShardIdentity { url: s.url.clone(), size_bytes: s.size_bytes, etag: s.etag.clone() };
+        let one =
+            |s: &Shard| ShardIdentity { url: s.url.clone(), size_bytes: s.size_bytes, etag: s.etag.clone() };
         self.shards.iter().map(one).collect()
     }
 }

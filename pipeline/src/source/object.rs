@@ -117,7 +117,9 @@ fn sources(e: Fault<'_>) -> impl Iterator<Item = Fault<'_>> {
 
 /// The local file system reports a refused open as a generic error around the system's own.
 fn is_permission(e: &object_store::Error) -> bool {
-    sources(e).filter_map(|e| e.downcast_ref::<io::Error>()).any(|e| e.kind() == io::ErrorKind::PermissionDenied)
+    sources(e)
+        .filter_map(|e| e.downcast_ref::<io::Error>())
+        .any(|e| e.kind() == io::ErrorKind::PermissionDenied)
 }
 
 /// The error with its causes, each once: most outer texts already quote the inner ones.
@@ -140,8 +142,14 @@ mod tests {
         let cases = [
             (object_store::Error::NotFound { path: "x".into(), source: "gone".into() }, Kind::Data),
             (object_store::Error::PermissionDenied { path: "x".into(), source: "403".into() }, Kind::Data),
-            (object_store::Error::Generic { store: "L", source: io(io::ErrorKind::PermissionDenied) }, Kind::Data),
-            (object_store::Error::Generic { store: "S3", source: io(io::ErrorKind::ConnectionReset) }, Kind::Retry),
+            (
+                object_store::Error::Generic { store: "L", source: io(io::ErrorKind::PermissionDenied) },
+                Kind::Data,
+            ),
+            (
+                object_store::Error::Generic { store: "S3", source: io(io::ErrorKind::ConnectionReset) },
+                Kind::Retry,
+            ),
         ];
         for (fault, kind) in cases {
             let error = store_fault(&fault, "s3://b/x");

@@ -30,12 +30,15 @@ pub(crate) const MAGIC_ENCRYPTED: &[u8] = b"PARE";
 /// Reads the footer. `tail` is the end of the object, read already.
 pub(crate) async fn open(object: &Object, tail: Bytes) -> Result<ArrowReaderMetadata> {
     let mut decoder = footer_decoder(object.size)?;
-    let (mut ranges, mut data) = (vec![object.size - tail.len() as u64..object.size], vec![tail]);
+    let end = object.size - tail.len() as u64..object.size;
+    let (mut ranges, mut data) = (Vec::from([end]), vec![tail]);
     // Two rounds are enough: the tail may hold the footer's length but not all of the footer.
     for _ in 0..3 {
         match shield::run(|| push_footer(&mut decoder, ranges, data))? {
             DecodeResult::Data(metadata) => return with_schema(metadata),
-            DecodeResult::NeedsData(more) => (ranges, data) = (more.clone(), object.read(&more, GAP_BYTES).await?),
+            DecodeResult::NeedsData(more) => {
+                (ranges, data) = (more.clone(), object.read(&more, GAP_BYTES).await?)
+            }
             DecodeResult::Finished => break,
         }
     }
@@ -63,7 +66,9 @@ fn push_footer(
 }
 
 fn with_schema(metadata: ParquetMetaData) -> Result<ArrowReaderMetadata> {
-    shield::run(|| ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new()).map_err(damaged))
+    shield::run(|| {
+        ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new()).map_err(damaged)
+    })
 }
 
 fn damaged(e: ParquetError) -> Error {
@@ -73,11 +78,16 @@ fn damaged(e: ParquetError) -> Error {
 /// Rows of each row group.
 pub(crate) fn rows(meta: &ArrowReaderMetadata) -> Result<Vec<u64>> {
     let rows = meta.metadata().row_groups().iter().map(|g| u64::try_from(g.num_rows()));
-    rows.collect::<Result<_, _>>().map_err(|_| shield::nonsense("a row group claims a negative number of rows"))
+    rows.collect::<Result<_, _>>()
+        .map_err(|_| shield::nonsense("a row group claims a negative number of rows"))
 }
 
 /// Where the chunks of the wanted top-level columns of a row group lie.
-pub(crate) fn ranges(meta: &ArrowReaderMetadata, row_group: usize, wanted: &[usize]) -> Result<Vec<Range<u64>>> {
+pub(crate) fn ranges(
+    meta: &ArrowReaderMetadata,
+    row_group: usize,
+    wanted: &[usize],
+) -> Result<Vec<Range<u64>>> {
     let schema = meta.parquet_schema();
     // `byte_range` panics on negative claims.
     shield::run(|| {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use ::parquet::arrow::arrow_reader::ArrowReaderMetadata;
+use arrow::array::RecordBatch;
 
 use super::{
     Fetched, SourceSpec, arrow_file, arrow_stream, dense,
@@ -68,8 +68,12 @@ impl Reader {
                 let layout = Layout::find(meta.schema(), &spec.columns, spec.dtype)?;
                 Ok((layout, Format::Parquet(Arc::new(meta))))
             }
-            Kind::ArrowFile => arrow_file::open(object, tail, spec).await.map(|(l, i)| (l, Format::Ipc(Arc::new(i)))),
-            Kind::ArrowStream => arrow_stream::open(object, spec).await.map(|(l, i)| (l, Format::Ipc(Arc::new(i)))),
+            Kind::ArrowFile => {
+                arrow_file::open(object, tail, spec).await.map(|(l, i)| (l, Format::Ipc(Arc::new(i))))
+            }
+            Kind::ArrowStream => {
+                arrow_stream::open(object, spec).await.map(|(l, i)| (l, Format::Ipc(Arc::new(i))))
+            }
         }
     }
 
@@ -121,7 +125,10 @@ impl Reader {
     }
 
     fn without_vectors(&self, row_group: usize) -> Error {
-        Error::data("no row holds a vector").object(&self.object.url).row_group(row_group).field(&self.layout.name)
+        Error::data("no row holds a vector")
+            .object(&self.object.url)
+            .row_group(row_group)
+            .field(&self.layout.name)
     }
 
     /// Ranged reads of the wanted columns of one row group.
@@ -140,7 +147,13 @@ impl Reader {
 
     /// Decodes fetched bytes, `d_in` wide vectors, into record batches of the wanted columns, which
     /// must be ascending.
-    pub(crate) fn batches(&self, row_group: usize, fetched: Fetched, wanted: &[usize], d_in: usize) -> Result<Batches> {
+    pub(crate) fn batches(
+        &self,
+        row_group: usize,
+        fetched: Fetched,
+        wanted: &[usize],
+        d_in: usize,
+    ) -> Result<Batches> {
         match (&self.format, fetched.parts) {
             (Format::Parquet(meta), Parts::Parquet(chunks)) => {
                 let row_bytes = 4 * d_in * self.layout.vectors_per_row();

@@ -13,17 +13,18 @@ use crate::source::{Dtype, OnBad};
 #[test]
 fn every_layout_reads_back_exactly() {
     let dir = tempfile::tempdir().unwrap();
-    let kinds = [Kind::Fixed, Kind::List, Kind::LargeList, Kind::Raw];
+    let kinds = [Storage::Fixed, Storage::List, Storage::LargeList, Storage::Raw];
     for format in [Format::Parquet, Format::File, Format::FileZstd, Format::Stream] {
         for kind in kinds {
             for (dtype, name) in [(Dtype::F32, "f32"), (Dtype::F16, "float16"), (Dtype::Bf16, "bf16")] {
-                if dtype == Dtype::Bf16 && kind != Kind::Raw {
+                if dtype == Dtype::Bf16 && kind != Storage::Raw {
                     continue;
                 }
                 let path = dir.path().join(format!("{format:?}-{kind:?}-{name}"));
                 let x = values(50);
                 let (head, tail) = x.split_at(30 * D);
-                let batches = [batch(activation(kind, dtype, head), 0), batch(activation(kind, dtype, tail), 30)];
+                let batches =
+                    [batch(activation(kind, dtype, head), 0), batch(activation(kind, dtype, tail), 30)];
                 write(&path, format, &batches, &[("dtype", name)]);
                 check(&path, head, tail);
             }
@@ -79,7 +80,7 @@ fn token_text_may_be_a_dictionary_or_a_view() {
     for (i, token) in columns.into_iter().enumerate() {
         for format in [Format::Parquet, Format::File, Format::Stream] {
             let path = dir.path().join(format!("{i}-{format:?}"));
-            let x = activation(Kind::Fixed, Dtype::F32, &values(4));
+            let x = activation(Storage::Fixed, Dtype::F32, &values(4));
             let batch = RecordBatch::try_from_iter([("activation", x), ("token", token.clone())]).unwrap();
             write(&path, format, &[batch.clone(), batch], &[]);
             let manifest = scanned(&spec(path.display())).unwrap();
@@ -93,7 +94,8 @@ fn token_text_may_be_a_dictionary_or_a_view() {
 
 #[test]
 fn saelens_cached_activations() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/arrow_stream/saelens_cached_activations.arrow");
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/arrow_stream/saelens_cached_activations.arrow");
     let mut spec = spec(path.display());
     spec.columns.activation = "blocks.0.hook_mlp_out".to_owned();
     let manifest = scanned(&spec).unwrap();
@@ -105,22 +107,23 @@ fn saelens_cached_activations() {
     assert_eq!(block.tokens.token_id.unwrap(), [1, 2, 3, 4, 5, 6, 7, 8]);
     assert_eq!(block.tokens.pos.unwrap(), [0, 1, 2, 3, 0, 1, 2, 3]);
     let seq = block.tokens.seq_id.unwrap();
-    assert!(seq[..4].iter().all(|s| *s == seq[0]) && seq[4..].iter().all(|s| *s == seq[0] + 1) && seq[0] >= 0);
+    assert!(
+        seq[..4].iter().all(|s| *s == seq[0]) && seq[4..].iter().all(|s| *s == seq[0] + 1) && seq[0] >= 0
+    );
 }
 
 #[test]
 fn contexts_of_nested_lists_with_a_document_each() {
     let dir = tempfile::tempdir().unwrap();
-    let vectors = activation(Kind::List, Dtype::F16, &values(6));
+    let vectors = activation(Storage::List, Dtype::F16, &values(6));
     let outer = Arc::new(Field::new("item", vectors.data_type().clone(), true));
     let contexts: ArrayRef = Arc::new(FixedSizeListArray::new(outer, 3, vectors, None));
     let said = Metadata::from([("ARROW:extension:metadata", format!("[[3, {D}], \"float16\"]"))]);
-    let fields = vec![
-        column(contexts.data_type()).with_metadata(said),
-        Field::new("doc_id", DataType::Int64, true),
-    ];
+    let fields =
+        vec![column(contexts.data_type()).with_metadata(said), Field::new("doc_id", DataType::Int64, true)];
     let schema = Arc::new(arrow::datatypes::Schema::new(fields));
-    let batch = RecordBatch::try_new(schema, vec![contexts, Arc::new(Int64Array::from(vec![70, 80]))]).unwrap();
+    let batch =
+        RecordBatch::try_new(schema, vec![contexts, Arc::new(Int64Array::from(vec![70, 80]))]).unwrap();
     for format in [Format::Parquet, Format::File] {
         let path = dir.path().join(format!("{format:?}"));
         write(&path, format, &[batch.slice(0, 1), batch.slice(1, 1)], &[]);
