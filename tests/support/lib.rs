@@ -4,13 +4,18 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
     reason = "test code: a broken test environment is best told by where it broke"
 )]
 
 pub mod client;
+pub mod data;
+pub mod disk;
 pub mod fault;
 pub mod moto;
 pub mod overwrites;
+pub mod run;
 pub mod s3;
 
 pub use fault::Fault;

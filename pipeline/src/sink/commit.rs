@@ -89,7 +89,9 @@ pub async fn open_run(output: &Output, run: &RunRecord) -> Result<Opened> {
         Created::Ours => Ok(Opened::Resumed),
         Created::Other(bytes) => {
             let found: RunRecord = decode(output, RUN, &bytes)?;
-            if found.run == run.run { Ok(Opened::Resumed) } else { Err(other_run(output, &found, run)?) }
+            // The run id does not know which version of a shard it was; the record does.
+            let same = found.run == run.run && found.shards == run.shards;
+            if same { Ok(Opened::Resumed) } else { Err(other_run(output, &found, run)?) }
         }
     }
 }
@@ -98,13 +100,26 @@ fn other_run(output: &Output, found: &RunRecord, ours: &RunRecord) -> Result<Err
     // Numbers are compared as they were printed and read, like those found.
     let ours: RunRecord = decode(output, RUN, &encode(ours)?)?;
     if found.job == ours.job && found.shards != ours.shards {
-        let message = format!("the shards are not those that run {} began with", found.run);
-        let hint = "shards were added, changed or removed since; choose another `out` for the new data";
+        let which = first_difference(&found.shards, &ours.shards);
+        let message = format!("the shards are not those that run {} began with{which}", found.run);
+        let hint = "put the shards back as they were, or choose another `out` for the new data";
         return Ok(Error::data(message).object(output.url(RUN)).hint(hint));
     }
     let message = format!("this output directory belongs to job `{}` (run {})", found.name, found.run);
     let hint = format!("choose another `out` for job `{}` (run {})", ours.name, ours.run);
     Ok(Error::spec(message).object(output.url(RUN)).field("out").hint(hint))
+}
+
+/// Names the first shard that is not what it was.
+fn first_difference(before: &Value, now: &Value) -> String {
+    let all = |shards: &Value| shards.as_array().cloned().unwrap_or_default();
+    let (before, now) = (all(before), all(now));
+    let gone = before.iter().find(|shard| !now.contains(shard)).map(|shard| (shard, "changed or removed"));
+    let difference = gone.or_else(|| now.iter().find(|s| !before.contains(s)).map(|shard| (shard, "added")));
+    match difference.and_then(|(shard, what)| Some((shard.get("url")?.as_str()?, what))) {
+        Some((url, what)) => format!(": `{url}` was {what}"),
+        None => String::new(),
+    }
 }
 
 /// The run that this directory belongs to, if any.
