@@ -7,7 +7,7 @@
 # Needs a Rust toolchain and python3. Python packages go to .venv; Java is installed if there is
 # none and this is root on Debian or Ubuntu. What cannot be set up is skipped, and said at the end.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 
 mode=${1:-all}
 if [[ $mode != all && $mode != quick ]]; then

@@ -107,7 +107,9 @@ fn forget_older_runs(area: &Path) {
 fn atomflow(out: &Path, sets: &[&str]) -> Output {
     let mut command = Command::new(program());
     command.current_dir(root()).args(["run", "jobs/specs/quickstart.toml", "--out"]).arg(out);
-    sets.iter().for_each(|set| drop(command.args(["--set", set])));
+    for set in sets {
+        command.args(["--set", set]);
+    }
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
     output
