@@ -7,7 +7,10 @@ use arrow::{
     datatypes::{DataType, Field, Schema},
 };
 use half::f16;
-use parquet::{arrow::ArrowWriter, file::{metadata::KeyValue, properties::WriterProperties}};
+use parquet::{
+    arrow::ArrowWriter,
+    file::{metadata::KeyValue, properties::WriterProperties},
+};
 
 /// Width of the vectors, that of the shipped sample.
 pub(crate) const D_IN: usize = 576;

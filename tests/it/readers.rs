@@ -54,7 +54,7 @@ fn python(script: &str, module: &str) {
     let script = root().join("tests/python").join(script);
     let output =
         Command::new(python).arg(script).arg(run.join("run")).arg(run.join("stdout")).output().unwrap();
-    println!("{}", text(&output));
+    eprintln!("{}", text(&output));
     assert!(output.status.success(), "{}", text(&output));
 }
 

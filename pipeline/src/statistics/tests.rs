@@ -12,8 +12,9 @@ use arrow::{
 use atomflow_schemas::partial::Partial;
 use atomflow_workers::{
     codes::Codes,
+    export::ExportedFile,
     interp::{HarvestSpec, List, Split},
-    learner::Dictionary,
+    learner::{Dictionary, Mismatch},
     random::{hash, unit},
     stats::{FixedPoint, HarvestBlock, RowSplit, ShardPartial, ShardStatistics, StatsSpec},
 };
@@ -290,6 +291,9 @@ impl Dictionary for Atoms {
     }
     fn encoder_bias(&self) -> &[f32] {
         &self.1
+    }
+    fn export(&self) -> Result<Vec<ExportedFile>, Mismatch> {
+        Ok(Vec::new())
     }
 }
 
