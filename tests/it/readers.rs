@@ -52,8 +52,10 @@ fn python(script: &str, module: &str) {
     let Some(python) = python_with(module) else { return };
     let run = quickstart();
     let script = root().join("tests/python").join(script);
-    let output =
-        Command::new(python).arg(script).arg(run.join("run")).arg(run.join("stdout")).output().unwrap();
+    let mut command = Command::new(python);
+    // Beside the data: a run names its shards as the spec does, here relative to the repository.
+    command.current_dir(root()).arg(script).arg(run.join("run")).arg(run.join("stdout"));
+    let output = command.output().unwrap();
     eprintln!("{}", text(&output));
     assert!(output.status.success(), "{}", text(&output));
 }
