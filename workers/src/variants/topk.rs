@@ -227,7 +227,7 @@ mod tests {
     /// far above the noise floor, so FVU ≈ 0 is not asked for.
     #[test]
     fn recovers_a_planted_dictionary() {
-        let (atoms, steps) = (planted(), 3000);
+        let (atoms, steps) = (planted(), 4000);
         let spec = TopK {
             n_latents: ATOMS,
             k: 4,
