@@ -1,3 +1,5 @@
+//! Reports of made-up outcomes, as text.
+
 use super::*;
 
 const SPEC: &str = r#"

@@ -14,10 +14,7 @@ use crate::{
     kernels::{Path, encode::Packed, gather},
     learner::{DictLearner, Dictionary, Mismatch, Setup},
     skeleton::{
-        Sae, SaeVariant, SkeletonSpec,
-        objective::Objective,
-        sae::FrozenParameters,
-        schedule::ScheduleSpec,
+        Sae, SaeVariant, SkeletonSpec, objective::Objective, sae::FrozenParameters, schedule::ScheduleSpec,
     },
 };
 
@@ -68,10 +65,8 @@ impl TopK {
     /// A field is out of range.
     pub fn build(&self, setup: &Setup) -> Result<Box<dyn DictLearner>, Invalid> {
         self.validate(setup.d_in)?;
-        let skeleton = SkeletonSpec {
-            schedule: self.schedule.clone(),
-            dead_after_tokens: self.dead_after_tokens,
-        };
+        let skeleton =
+            SkeletonSpec { schedule: self.schedule.clone(), dead_after_tokens: self.dead_after_tokens };
         Ok(Box::new(Sae::new(self.clone(), self.n_latents, &skeleton, setup)))
     }
 
@@ -90,7 +85,11 @@ impl TopK {
         Invalid::unless(lr.is_finite() && lr > 0.0, "schedule.lr", "must be positive")?;
         let shares = self.schedule.warmup_share + self.schedule.decay_share;
         let fine = self.schedule.warmup_share >= 0.0 && self.schedule.decay_share >= 0.0 && shares <= 1.0;
-        Invalid::unless(fine, "schedule", "warmup_share and decay_share must be positive and at most 1 together")
+        Invalid::unless(
+            fine,
+            "schedule",
+            "warmup_share and decay_share must be positive and at most 1 together",
+        )
     }
 }
 
@@ -266,7 +265,8 @@ mod tests {
                 dead_after_tokens: 4 * ROWS as u64,
             };
             let sample = batch(&atoms, 9999);
-            let setup = Setup { d_in: D, steps: 200, seed: 1, sample: &sample, threads: Threads::new(0).unwrap() };
+            let setup =
+                Setup { d_in: D, steps: 200, seed: 1, sample: &sample, threads: Threads::new(0).unwrap() };
             let mut learner = spec.build(&setup).unwrap();
             let mut state = learner.save();
             // Too weak to be among the four largest, but not silent: AuxK can see them.
