@@ -5,6 +5,8 @@
 //! speak. Nothing here sees a path, a stream, a clock or an environment variable.
 
 pub mod codes;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 pub mod export;
 pub mod interp;
 pub mod kernels;

@@ -1,3 +1,5 @@
+//! The live line and the plain lines, written to a buffer.
+
 use std::sync::Arc;
 
 use atomflow_pipeline::run::{HarvestProgress, TrainProgress};

@@ -5,6 +5,7 @@ mod check;
 mod harvesting;
 mod publishing;
 mod state;
+mod stream;
 mod training;
 
 use std::{sync::Arc, time::Instant};
@@ -15,6 +16,7 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
 
 pub use check::check;
+pub use stream::stream;
 
 use crate::{
     Error, Result,

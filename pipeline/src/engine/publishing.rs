@@ -26,8 +26,8 @@ use crate::{
     },
 };
 
-/// Latents per part: a part of `features` with 4096 floats per row is 64 MiB before compression.
-const LATENTS_PER_PART: usize = 4096;
+/// Latents per part: the candidates of 1024 latents take about 120 MB while they are made.
+const LATENTS_PER_PART: usize = 1024;
 
 /// Makes the rows of a table for a range of latents.
 type Rows<'a> = &'a dyn Fn(Range<u32>) -> Result<RecordBatch>;

@@ -30,27 +30,27 @@ impl Accountable for Block {
     }
 }
 
-/// Wire form, little-endian u32 words: worker, rows, then (lane, index) per row, then the values.
+/// Wire form, little-endian u32 words: worker, rows, d_in, 0, then (lane, index) per row, then the values.
 impl ContainerBytes for Block {
     fn from_bytes(bytes: WireBytes) -> Self {
         let (words, _) = bytes.as_chunks::<4>();
         let word = |i: usize| words.get(i).map_or(0, |w| u32::from_le_bytes(*w));
-        let rows = word(1) as usize;
-        let slots = (0..rows).map(|r| Slot { lane: word(2 + 2 * r), index: word(3 + 2 * r) }).collect();
-        let values = words.get(2 + 2 * rows..).unwrap_or_default();
-        let x: Vec<f32> = values.iter().map(|w| f32::from_le_bytes(*w)).collect();
-        // The message is padded to 8 bytes; rows of equal width take what belongs to them.
-        let d_in = if rows == 0 { 0 } else { x.len() / rows };
-        Block { worker: word(0), slots, x: x[..rows * d_in].to_vec() }
+        let (rows, d_in) = (word(1) as usize, word(2) as usize);
+        let slots = (0..rows).map(|r| Slot { lane: word(4 + 2 * r), index: word(5 + 2 * r) }).collect();
+        // The message is padded to 8 bytes; what follows the values is not theirs.
+        let values = words.iter().skip(4 + 2 * rows).take(rows * d_in);
+        Block { worker: word(0), slots, x: values.map(|w| f32::from_le_bytes(*w)).collect() }
     }
 
     fn length_in_bytes(&self) -> usize {
-        (8 + 8 * self.slots.len() + 4 * self.x.len()).next_multiple_of(8)
+        (16 + 8 * self.slots.len() + 4 * self.x.len()).next_multiple_of(8)
     }
 
     fn into_bytes<W: Write>(&self, writer: &mut W) {
-        let rows = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
-        let head = [self.worker, rows].into_iter();
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let rows = self.slots.len();
+        let d_in = self.x.len().checked_div(rows).unwrap_or(0);
+        let head = [self.worker, count(rows), count(d_in), 0].into_iter();
         let slots = self.slots.iter().flat_map(|s| [s.lane, s.index]);
         let values = self.x.iter().map(|v| v.to_bits());
         let mut bytes: Vec<u8> = head.chain(slots).chain(values).flat_map(u32::to_le_bytes).collect();
@@ -89,7 +89,7 @@ mod tests {
             block.into_bytes(&mut bytes);
             assert_eq!(bytes.len(), block.length_in_bytes());
             let mut slab = timely::bytes::arc::BytesMut::from(bytes.clone());
-            let back = Block::from_bytes(slab.extract_to(bytes.len()).freeze());
+            let back = Block::from_bytes(slab.extract_to(bytes.len()));
             assert_eq!(back, block);
         }
     }

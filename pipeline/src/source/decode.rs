@@ -78,7 +78,7 @@ struct Block<'a> {
 
 impl<'a> Block<'a> {
     fn new(layout: &'a Layout, d_in: usize, rows: u64, want: Want, stored: u64) -> Result<Block<'a>> {
-        let bytes = rows.checked_mul(4 * d_in as u64).unwrap_or(u64::MAX);
+        let bytes = rows.saturating_mul(4 * d_in as u64);
         shield::plausible(bytes, stored)?;
         let rows = rows as usize;
         let read = |(role, _): &&(Role, usize)| want.token_text || *role != Role::Token;

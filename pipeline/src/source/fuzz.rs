@@ -37,9 +37,12 @@ async fn read(bytes: &[u8], kind: Kind) -> Result<u64> {
     let tail = object.pin(64 << 10).await?;
     let (layout, format) = Reader::open_as(kind, &object, tail, &spec).await?;
     let reader = Reader { object, layout, format };
+    // As in a scan: a shard without rows goes no further.
+    let row_groups = reader.rows()?;
+    let first = row_groups.iter().position(|n| *n > 0).ok_or_else(|| Error::data("holds no rows"))?;
     let d_in = match reader.d_in() {
         Some((d_in, _)) => d_in,
-        None => reader.probe(0).await.map_err(|e| e.object("fuzz"))?,
+        None => reader.probe(first).await?,
     };
     rows(&Shard::new(reader, d_in)?).await
 }

@@ -59,10 +59,7 @@ async fn list_one(url: &str) -> Result<Vec<Object>> {
     let location = Location::open(literal).map_err(|e| e.object(url).field("source.url"))?;
     let metas = match pattern {
         Some(pattern) => globbed(&location, url, pattern).await?,
-        None => match single(&location, literal).await {
-            Some(meta) => vec![meta],
-            None => below(&location, url).await?,
-        },
+        None => single_or_below(&location, literal).await?,
     };
     Ok(metas.into_iter().map(|meta| object(&location, meta)).collect())
 }
@@ -72,11 +69,19 @@ fn object(location: &Location, meta: ObjectMeta) -> Object {
     Object { store: location.store.clone(), path: meta.location, url, size: meta.size, etag: None }
 }
 
-/// The object of exactly this name, if there is one. Stores answer "no" in several ways to a name
-/// that is only a prefix, so any failure here leads to a listing, which then reports it.
-async fn single(location: &Location, url: &str) -> Option<ObjectMeta> {
-    let is_prefix = url.ends_with('/') || location.path.as_ref().is_empty();
-    if is_prefix { None } else { location.store.head(&location.path).await.ok() }
+/// The object of exactly this name if there is one, otherwise the shards below. Stores answer "no"
+/// in several ways to a name that is only a prefix, so a refusal counts only if nothing is below.
+async fn single_or_below(location: &Location, url: &str) -> Result<Vec<ObjectMeta>> {
+    if url.ends_with('/') || location.path.as_ref().is_empty() {
+        return below(location, url).await;
+    }
+    match location.store.head(&location.path).await {
+        Ok(meta) => Ok(vec![meta]),
+        Err(object_store::Error::NotFound { .. }) => below(location, url).await,
+        Err(refused) => {
+            below(location, url).await.map_err(|_| store_fault(&refused, url).field("source.url"))
+        }
+    }
 }
 
 async fn below(location: &Location, url: &str) -> Result<Vec<ObjectMeta>> {

@@ -30,7 +30,8 @@ pub(crate) const MAGIC_ENCRYPTED: &[u8] = b"PARE";
 /// Reads the footer. `tail` is the end of the object, read already.
 pub(crate) async fn open(object: &Object, tail: Bytes) -> Result<ArrowReaderMetadata> {
     let mut decoder = footer_decoder(object.size)?;
-    let (mut ranges, mut data) = (vec![object.size - tail.len() as u64..object.size], vec![tail]);
+    let end = object.size - tail.len() as u64..object.size;
+    let (mut ranges, mut data) = (Vec::from([end]), vec![tail]);
     // Two rounds are enough: the tail may hold the footer's length but not all of the footer.
     for _ in 0..3 {
         match shield::run(|| push_footer(&mut decoder, ranges, data))? {

@@ -146,12 +146,12 @@ where
     let (epochs, failure) = (epochs.clone(), Arc::new(Mutex::new(None)));
     let failed = failure.clone();
     let guards = timely::execute(config(workers), move |worker| {
-        let (changes, mut probe) = (Arc::new(Mutex::new(Vec::new())), Handle::new());
+        let (changes, probe) = (Arc::new(Mutex::new(Vec::new())), Handle::new());
         let sink = changes.clone();
         let mut input = worker.dataflow::<u64, _, _>(|scope| {
             let (input, collection) = scope.new_collection::<D, R>();
             let put = move |(row, _, count): &(O, u64, isize)| lock(&sink).push((row.clone(), *count));
-            build(collection).inspect(put).probe_with(&mut probe);
+            build(collection).inspect(put).probe_with(&probe);
             input
         });
         let (index, peers) = (worker.index(), worker.peers());

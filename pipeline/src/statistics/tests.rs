@@ -12,8 +12,9 @@ use arrow::{
 use atomflow_schemas::partial::Partial;
 use atomflow_workers::{
     codes::Codes,
+    export::ExportedFile,
     interp::{HarvestSpec, List, Split},
-    learner::Dictionary,
+    learner::{Dictionary, Mismatch},
     random::{hash, unit},
     stats::{FixedPoint, HarvestBlock, RowSplit, ShardPartial, ShardStatistics, StatsSpec},
 };
@@ -125,9 +126,9 @@ fn words(batch: &RecordBatch, name: &str) -> Vec<String> {
 fn totals_equal_a_count_over_all_rows() {
     let source = memory(3);
     let totals = statistics(&source, &[0, 1, 2], 1).run_totals().unwrap();
-    let mut fires = vec![0i64; LATENTS];
+    let mut fires = [0i64; LATENTS];
     let mut shards = vec![BTreeSet::new(); LATENTS];
-    let mut max = vec![0f32; LATENTS];
+    let mut max = [0f32; LATENTS];
     for seq in 0..3 * SEQUENCES {
         for (latent, value) in (1..20).flat_map(|pos| codes_of(seq, pos)) {
             let latent = latent as usize;
@@ -290,6 +291,9 @@ impl Dictionary for Atoms {
     }
     fn encoder_bias(&self) -> &[f32] {
         &self.1
+    }
+    fn export(&self) -> Result<Vec<ExportedFile>, Mismatch> {
+        Ok(Vec::new())
     }
 }
 

@@ -43,6 +43,13 @@ impl List {
         List::ALL.into_iter().find(|list| list.name() == name)
     }
 
+    /// Whether the order of `importance` certainly lies above `limit`: −ln(u) ≥ 1 − u.
+    fn exceeds(self, context_hash: u64, latent: u32, peak: f32, limit: u64) -> bool {
+        let u = unit(mix(context_hash ^ mix(IMPORTANCE_STREAM ^ u64::from(latent))));
+        // A margin far above the rounding of either side.
+        ((1.0 - u) * (1.0 - 1e-9) / f64::from(peak)).to_bits() > limit
+    }
+
     /// What the list keeps the smallest of; below 2^63, so that tables can hold it as int64.
     pub(crate) fn order(self, context_hash: u64, latent: u32, peak: f32) -> u64 {
         let draw = |stream: u64| mix(context_hash ^ mix(stream ^ u64::from(latent)));
@@ -97,6 +104,9 @@ pub(crate) struct Samples {
     capacity: [[usize; 3]; 2],
     /// Largest order on top; index `(latent * 2 + split) * 3 + list`.
     heaps: Vec<BinaryHeap<Entry>>,
+    /// Largest order that each list may still take; index `latent * 2 + split`. Nearly all offers are
+    /// refused, and this way one cache line is enough to refuse them.
+    limits: Vec<[u64; 3]>,
 }
 
 impl Samples {
@@ -104,6 +114,7 @@ impl Samples {
         Samples {
             capacity: Split::ALL.map(|split| List::ALL.map(|list| spec.capacity(list, split))),
             heaps: (0..n_latents * 6).map(|_| BinaryHeap::new()).collect(),
+            limits: vec![[u64::MAX; 3]; n_latents * 2],
         }
     }
 
@@ -117,20 +128,26 @@ impl Samples {
     ) -> bool {
         let Some(first) = pairs.first() else { return false };
         let peak = pairs.iter().fold(0f32, |peak, pair| peak.max(pair.value.abs()));
+        let limits = self.limits[first.latent as usize * 2 + split as usize];
         let mut taken = false;
         for list in List::ALL {
-            let order = list.order(context_hash, first.latent, peak);
-            taken |= self.offer_to(list, split, order, context, pairs);
+            let limit = limits[list as usize];
+            let order = match list {
+                // A logarithm costs more than all the rest of a refusal.
+                List::Importance if list.exceeds(context_hash, first.latent, peak, limit) => continue,
+                _ => list.order(context_hash, first.latent, peak),
+            };
+            taken |= order <= limit && self.offer_to(list, split, order, context, pairs);
         }
         taken
     }
 
     fn offer_to(&mut self, list: List, split: Split, order: u64, context: &Context, pairs: &[Pair]) -> bool {
         let capacity = self.capacity[split as usize][list as usize];
-        let heap = &mut self.heaps[(pairs[0].latent as usize * 2 + split as usize) * 3 + list as usize];
+        let at = pairs[0].latent as usize * 2 + split as usize;
+        let heap = &mut self.heaps[at * 3 + list as usize];
         let full = heap.len() >= capacity;
         let key = (order, context.seq, context.start, context.first_row);
-        // Nearly all offers end here: nothing was allocated.
         if capacity == 0 || (full && heap.peek().is_some_and(|worst| worst.key() <= key)) {
             return false;
         }
@@ -139,6 +156,9 @@ impl Samples {
         }
         let activations = pairs.iter().map(|pair| (pair.offset, pair.value)).collect();
         heap.push(Entry { order, seq: key.1, start: key.2, context: key.3, activations });
+        if heap.len() == capacity {
+            self.limits[at][list as usize] = heap.peek().map_or(u64::MAX, |worst| worst.order);
+        }
         true
     }
 

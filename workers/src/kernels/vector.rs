@@ -29,7 +29,7 @@ fn fold<R: Real>(mut sums: [R; LANES]) -> R {
     let mut half = LANES / 2;
     while half > 0 {
         for lane in 0..half {
-            sums[lane] = sums[lane] + sums[lane + half];
+            sums[lane] += sums[lane + half];
         }
         half /= 2;
     }
@@ -48,7 +48,7 @@ pub fn axpy<R: Real>(s: R, x: &[R], y: &mut [R]) {
 #[inline(always)]
 pub fn add<R: Real>(x: &[R], y: &mut [R]) {
     for (y, &x) in y.iter_mut().zip(x) {
-        *y = *y + x;
+        *y += x;
     }
 }
 

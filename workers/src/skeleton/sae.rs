@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     dead_latents::DeadLatents,
-    init::{self, Init},
+    init,
     objective::{Backward, LatentGrad, Objective, Step},
     parameters::{Parameter, Parameters, Piece},
     schedule::{Schedule, ScheduleSpec},
@@ -49,19 +49,13 @@ pub struct FrozenParameters {
 pub struct SkeletonSpec {
     /// Learning rate.
     pub schedule: ScheduleSpec,
-    /// Where the atoms start.
-    pub init: Init,
     /// A latent that has not fired for this many tokens is dead.
     pub dead_after_tokens: u64,
 }
 
 impl Default for SkeletonSpec {
     fn default() -> Self {
-        SkeletonSpec {
-            schedule: ScheduleSpec::default(),
-            init: Init::default(),
-            dead_after_tokens: 10_000_000,
-        }
+        SkeletonSpec { schedule: ScheduleSpec::default(), dead_after_tokens: 10_000_000 }
     }
 }
 
@@ -84,7 +78,7 @@ const BLOCK_LATENTS: usize = 32;
 impl<V: SaeVariant> Sae<V> {
     /// Starts from the calibration sample.
     pub fn new(variant: V, n_latents: usize, spec: &SkeletonSpec, setup: &Setup) -> Self {
-        let start = || init::parameters(spec.init, n_latents, setup.d_in, setup.sample, setup.seed);
+        let start = || init::parameters(n_latents, setup.d_in, setup.sample, setup.seed);
         Sae {
             objective: variant.objective(setup.d_in),
             variant,

@@ -6,7 +6,13 @@ const ROUNDER: f64 = 6_755_399_441_055_744.0; // 1.5 * 2^52
 
 /// Largest scaled magnitude that is accepted for one value: 2^23 times the calibrated norm. Larger is
 /// not an activation; and below it, 2^20 values add up in an i64 without overflow.
-pub(crate) const SCALED_MAX: f64 = (1u64 << 43) as f64;
+const SCALED_MAX: f64 = (1u64 << 43) as f64;
+
+/// Whether a scaled value is too large to be summed, or no number.
+#[inline(always)]
+pub(crate) fn beyond(scaled: f64) -> bool {
+    scaled.is_nan() || scaled.abs() > SCALED_MAX
+}
 
 /// Exponent of the fixed-point sum of cosines, which have no unit.
 pub const COSINE_LOG2: i32 = 30;

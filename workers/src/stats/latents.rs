@@ -3,7 +3,7 @@
 use atomflow_schemas::partial::HISTOGRAM_BINS;
 
 use super::{
-    fixed::{FixedPoint, SCALED_MAX, pow2, round_small},
+    fixed::{FixedPoint, beyond, pow2, round_small},
     histogram,
 };
 
@@ -68,7 +68,7 @@ impl LatentTable {
         // `as` saturates, and a saturated square cannot be added to anything but zero without overflow.
         let (sum, over) = sums.sum.overflowing_add(round_small(scaled));
         let (sum_sq, over_sq) = sums.sum_sq.overflowing_add(square.round_ties_even() as i64);
-        self.overflow |= over | over_sq | !(scaled.abs() <= SCALED_MAX);
+        self.overflow |= over | over_sq | beyond(scaled);
         sums.fires += 1;
         sums.fires_sampled += i64::from(sampled);
         sums.sum = sum;

@@ -1,6 +1,6 @@
 //! Integer sums that give FVU, L0, cosine and reconstruction bias exactly, however rows are grouped.
 
-use super::fixed::{COSINE_LOG2, FixedPoint, SCALED_MAX, pow2, real, round_small, round_wide};
+use super::fixed::{COSINE_LOG2, FixedPoint, beyond, pow2, real, round_small, round_wide};
 
 /// Rows whose coordinates fit into an i64 beside each other: 2^43 per coordinate, 2^20 rows.
 const PENDING_ROWS_MAX: u32 = 1 << 19;
@@ -124,7 +124,7 @@ impl QualityAccumulator {
             *wide += round_wide(value * self.square_scale);
         }
         self.wide[4] += round_wide(cosine * pow2(COSINE_LOG2));
-        self.overflow |= !(xx.sqrt() * self.value_scale <= SCALED_MAX);
+        self.overflow |= beyond(xx.sqrt() * self.value_scale);
         self.add_coordinates(x);
     }
 

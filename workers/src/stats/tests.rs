@@ -314,11 +314,14 @@ fn a_broken_contract_is_an_error() {
     assert!(matches!(statistics.add(&HarvestBlock { x: &[], ..block }), Err(StatsError::Block(_))));
 }
 
-/// (list, split, latent, order, seq, start) of merged sample rows, cut to capacity: what totals do.
-fn merged(
-    partials: &[ShardPartial],
-    spec: &HarvestSpec,
-) -> BTreeMap<(i32, String, String), Vec<(i64, i64, i64)>> {
+/// (order, seq, start) by (latent, list, split).
+type Lists = BTreeMap<(i32, String, String), Vec<(i64, i64, i64)>>;
+
+/// Five sums per latent, and counts per pair.
+type Sums = (BTreeMap<i32, [i64; 5]>, BTreeMap<(i32, i32), i64>);
+
+/// Merged sample rows, cut to capacity: what totals do.
+fn merged(partials: &[ShardPartial], spec: &HarvestSpec) -> Lists {
     let mut merged = BTreeMap::<_, Vec<_>>::new();
     for partial in partials {
         let batch = partial.batch(Partial::Samples).unwrap();
@@ -338,7 +341,7 @@ fn merged(
     merged
 }
 
-fn summed(partials: &[ShardPartial]) -> (BTreeMap<i32, [i64; 5]>, BTreeMap<(i32, i32), i64>) {
+fn summed(partials: &[ShardPartial]) -> Sums {
     let (mut latents, mut pairs) = (BTreeMap::new(), BTreeMap::new());
     for partial in partials {
         let batch = partial.batch(Partial::Latents).unwrap();
@@ -427,7 +430,7 @@ fn speed() {
             StatsSpec { n_latents, d_in, coactivation_rate: rate, ..stats_spec(0, &HarvestSpec::default()) };
         let mut statistics = ShardStatistics::new(spec);
         let started = std::time::Instant::now();
-        for round in 0..10u64 {
+        for round in 0..40u64 {
             let seq: Vec<i64> = seq.iter().map(|s| s + 64 * round as i64).collect();
             let block = HarvestBlock {
                 row_group: round as u32,
@@ -445,7 +448,7 @@ fn speed() {
             statistics.add(&block).unwrap();
         }
         let seconds = started.elapsed().as_secs_f64();
-        println!("rate {rate}: {:.0} rows/s", 10.0 * n as f64 / seconds);
+        println!("rate {rate}: {:.0} rows/s", 40.0 * n as f64 / seconds);
         let started = std::time::Instant::now();
         let partial = statistics.finish().unwrap();
         let sizes: Vec<_> = partial

@@ -91,3 +91,30 @@ macro_rules! learners {
 learners! {
     topk::TopK,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance;
+
+    /// A small learner of every kind: the example fields that a kind needs, defaults for the rest.
+    fn small(kind: &str) -> LearnerSpec {
+        let text = format!(r#"{{"kind": "{kind}", "n_latents": 40, "k": 4, "dead_after_tokens": 200}}"#);
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn every_learner_keeps_every_promise() {
+        for info in registry() {
+            conformance::check(&small(info.kind));
+        }
+    }
+
+    #[test]
+    fn the_registry_is_complete_and_cites_its_sources() {
+        for info in registry() {
+            assert!(info.paper.contains("arXiv") || info.paper.contains("http"), "{}", info.kind);
+            assert!(!info.summary.is_empty() && info.example.starts_with("jobs/specs/"), "{}", info.kind);
+        }
+    }
+}

@@ -38,9 +38,6 @@ pub struct TopK {
     /// Learning rate.
     #[serde(default)]
     pub schedule: ScheduleSpec,
-    /// Where the atoms start.
-    #[serde(default)]
-    pub init: crate::skeleton::init::Init,
     /// A latent that has not fired for this many tokens is dead.
     #[serde(default = "dead_after_tokens")]
     pub dead_after_tokens: u64,
@@ -73,7 +70,6 @@ impl TopK {
         self.validate(setup.d_in)?;
         let skeleton = SkeletonSpec {
             schedule: self.schedule.clone(),
-            init: self.init,
             dead_after_tokens: self.dead_after_tokens,
         };
         Ok(Box::new(Sae::new(self.clone(), self.n_latents, &skeleton, setup)))
@@ -178,9 +174,114 @@ impl Dictionary for FrozenTopK {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        kernels::vector,
+        learner::ActivationBatch,
+        random::{hash, unit},
+        threads::Threads,
+    };
 
     #[test]
     fn k_aux_is_the_power_of_two_nearest_half_the_width() {
         assert_eq!([576, 384, 768, 4096, 1].map(k_aux_rule), [256, 128, 256, 2048, 1]);
+    }
+
+    const D: usize = 64;
+    const ATOMS: usize = 128;
+    const ROWS: usize = 1024;
+
+    fn normal(words: &[u64]) -> f64 {
+        let (u, v) = (unit(hash(&[words, &[0]].concat())), unit(hash(&[words, &[1]].concat())));
+        (-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos()
+    }
+
+    /// Unit-norm Gaussian atoms.
+    fn planted() -> Vec<f32> {
+        let mut atoms: Vec<f32> = (0..ATOMS * D).map(|i| normal(&[1, i as u64]) as f32).collect();
+        atoms.chunks_mut(D).for_each(vector::normalize);
+        atoms
+    }
+
+    /// Four planted atoms per row with coefficients in (0.5, 1.5), and noise of 0.01.
+    fn batch(atoms: &[f32], step: u64) -> Vec<f32> {
+        let mut x: Vec<f32> = (0..ROWS * D).map(|i| 0.01 * normal(&[2, step, i as u64]) as f32).collect();
+        for (r, row) in x.chunks_mut(D).enumerate() {
+            let mut order: Vec<u64> = (0..ATOMS as u64).collect();
+            for i in 0..4 {
+                order.swap(i, i + (hash(&[3, step, r as u64, i as u64]) % (ATOMS - i) as u64) as usize);
+                let a = order[i];
+                let c = 0.5 + unit(hash(&[4, step, r as u64, a]));
+                vector::axpy(c as f32, &atoms[a as usize * D..][..D], row);
+            }
+        }
+        x
+    }
+
+    /// Mean over planted atoms of the largest cosine to a learned one.
+    fn mmcs(planted: &[f32], learned: &[f32]) -> f32 {
+        let best = |a: &[f32]| learned.chunks(D).map(|l| vector::dot(a, l)).fold(-1.0, f32::max);
+        planted.chunks(D).map(best).sum::<f32>() / ATOMS as f32
+    }
+
+    /// methods.md T2: MMCS ≥ .99 and FVU ≤ .05. The linear encoder's amortisation gap keeps the FVU
+    /// far above the noise floor, so FVU ≈ 0 is not asked for.
+    #[test]
+    fn recovers_a_planted_dictionary() {
+        let (atoms, steps) = (planted(), 4000);
+        let spec = TopK {
+            n_latents: ATOMS,
+            k: 4,
+            aux_coefficient: aux_coefficient(),
+            k_aux: None,
+            schedule: ScheduleSpec { lr: Some(2e-3), ..ScheduleSpec::default() },
+            dead_after_tokens: 20_000,
+        };
+        let sample = batch(&atoms, 9999);
+        let threads = Threads::new(0).unwrap();
+        let setup = Setup { d_in: D, steps, seed: 1, sample: &sample, threads };
+        let mut learner = spec.build(&setup).unwrap();
+        // 48 batches, many times: making them costs more than learning from them.
+        let batches: Vec<Vec<f32>> = (0..48).map(|s| batch(&atoms, s)).collect();
+        let mut last = crate::learner::StepReport::default();
+        for step in 0..steps as usize {
+            last = learner.step(&ActivationBatch { x: &batches[step % 48], lanes: &[0, ROWS] });
+        }
+        let dictionary = learner.freeze(1.0);
+        let (mmcs, fvu) = (mmcs(&atoms, dictionary.atoms()), last.squared_error / last.scatter);
+        assert!(mmcs >= 0.99, "MMCS {mmcs}, FVU {fvu}");
+        assert!(fvu <= 0.05, "FVU {fvu}, MMCS {mmcs}");
+    }
+
+    /// Rows of `w_enc` that never fire: with AuxK they come back, without it they stay dead.
+    #[test]
+    fn aux_k_revives_killed_latents() {
+        let atoms = planted();
+        let dead_after = |aux_coefficient: f64| {
+            let spec = TopK {
+                n_latents: ATOMS,
+                k: 4,
+                aux_coefficient,
+                k_aux: None,
+                schedule: ScheduleSpec { lr: Some(2e-3), ..ScheduleSpec::default() },
+                dead_after_tokens: 4 * ROWS as u64,
+            };
+            let sample = batch(&atoms, 9999);
+            let setup = Setup { d_in: D, steps: 200, seed: 1, sample: &sample, threads: Threads::new(0).unwrap() };
+            let mut learner = spec.build(&setup).unwrap();
+            let mut state = learner.save();
+            // Too weak to be among the four largest, but not silent: AuxK can see them.
+            let mut encoder = state.f32("w_enc", &[ATOMS, D]).unwrap();
+            vector::scale(0.02, &mut encoder[..ATOMS / 3 * D]);
+            state.push_f32("w_enc", vec![ATOMS, D], &encoder);
+            learner.load(&state).unwrap();
+            let mut dead = 0;
+            for step in 0..200 {
+                dead = learner.step(&ActivationBatch { x: &batch(&atoms, step % 8), lanes: &[0, ROWS] }).dead;
+            }
+            dead
+        };
+        let (without, with) = (dead_after(0.0), dead_after(1.0));
+        assert!(without >= ATOMS as u64 / 4, "{without} dead without AuxK");
+        assert!(with < without / 2, "{with} dead with AuxK, {without} without");
     }
 }

@@ -54,7 +54,7 @@ fn a_shard_without_rows_and_a_text_column() {
 #[test]
 fn one_shard_of_another_width() {
     let dir = tempfile::tempdir().unwrap();
-    for kind in [Kind::Fixed, Kind::List] {
+    for kind in [Storage::Fixed, Storage::List] {
         let dir = dir.path().join(format!("{kind:?}"));
         for i in 0..4 {
             let batch = batch(activation(kind, Dtype::F32, &values(9)), 0);
@@ -76,7 +76,7 @@ fn one_shard_of_another_width() {
 }
 
 /// Row 1 null, row 3 NaN, row 4 infinite, row 5 with a null inside.
-fn holes(kind: Kind, dtype: Dtype) -> RecordBatch {
+fn holes(kind: Storage, dtype: Dtype) -> RecordBatch {
     let mut x = values(7);
     x[3 * D + 2] = f32::NAN;
     x[4 * D] = f32::NEG_INFINITY;
@@ -91,10 +91,10 @@ fn nulls_nans_and_infinities() {
     let dir = tempfile::tempdir().unwrap();
     for format in [Format::Parquet, Format::File, Format::Stream] {
         for (kind, dtype) in [
-            (Kind::Fixed, Dtype::F32),
-            (Kind::List, Dtype::F16),
-            (Kind::LargeList, Dtype::F32),
-            (Kind::Raw, Dtype::Bf16),
+            (Storage::Fixed, Dtype::F32),
+            (Storage::List, Dtype::F16),
+            (Storage::LargeList, Dtype::F32),
+            (Storage::Raw, Dtype::Bf16),
         ] {
             let path = dir.path().join(format!("{format:?}-{kind:?}"));
             write(&path, format, &[holes(kind, dtype)], &[("dtype", "bf16")]);
@@ -140,7 +140,7 @@ fn a_null_inside_a_vector_and_a_row_of_another_length() {
 fn ids_out_of_range_or_null_are_bad_rows() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.parquet");
-    let x = activation(Kind::Fixed, Dtype::F32, &values(3));
+    let x = activation(Storage::Fixed, Dtype::F32, &values(3));
     let ids: ArrayRef = Arc::new(UInt64Array::from(vec![Some(1), Some(u64::MAX), None]));
     let batch = RecordBatch::try_from_iter([("activation", x), ("token_id", ids)]).unwrap();
     write(&path, Format::Parquet, &[batch], &[]);

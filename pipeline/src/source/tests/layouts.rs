@@ -13,11 +13,11 @@ use crate::source::{Dtype, OnBad};
 #[test]
 fn every_layout_reads_back_exactly() {
     let dir = tempfile::tempdir().unwrap();
-    let kinds = [Kind::Fixed, Kind::List, Kind::LargeList, Kind::Raw];
+    let kinds = [Storage::Fixed, Storage::List, Storage::LargeList, Storage::Raw];
     for format in [Format::Parquet, Format::File, Format::FileZstd, Format::Stream] {
         for kind in kinds {
             for (dtype, name) in [(Dtype::F32, "f32"), (Dtype::F16, "float16"), (Dtype::Bf16, "bf16")] {
-                if dtype == Dtype::Bf16 && kind != Kind::Raw {
+                if dtype == Dtype::Bf16 && kind != Storage::Raw {
                     continue;
                 }
                 let path = dir.path().join(format!("{format:?}-{kind:?}-{name}"));
@@ -80,7 +80,7 @@ fn token_text_may_be_a_dictionary_or_a_view() {
     for (i, token) in columns.into_iter().enumerate() {
         for format in [Format::Parquet, Format::File, Format::Stream] {
             let path = dir.path().join(format!("{i}-{format:?}"));
-            let x = activation(Kind::Fixed, Dtype::F32, &values(4));
+            let x = activation(Storage::Fixed, Dtype::F32, &values(4));
             let batch = RecordBatch::try_from_iter([("activation", x), ("token", token.clone())]).unwrap();
             write(&path, format, &[batch.clone(), batch], &[]);
             let manifest = scanned(&spec(path.display())).unwrap();
@@ -115,7 +115,7 @@ fn saelens_cached_activations() {
 #[test]
 fn contexts_of_nested_lists_with_a_document_each() {
     let dir = tempfile::tempdir().unwrap();
-    let vectors = activation(Kind::List, Dtype::F16, &values(6));
+    let vectors = activation(Storage::List, Dtype::F16, &values(6));
     let outer = Arc::new(Field::new("item", vectors.data_type().clone(), true));
     let contexts: ArrayRef = Arc::new(FixedSizeListArray::new(outer, 3, vectors, None));
     let said = Metadata::from([("ARROW:extension:metadata", format!("[[3, {D}], \"float16\"]"))]);

@@ -25,8 +25,9 @@ pub(super) fn values(rows: usize) -> Vec<f32> {
     (0..rows * D).map(|i| ((i * 37) % 101) as f32 - 50.0).collect()
 }
 
+/// How the vectors are stored.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Kind {
+pub(super) enum Storage {
     Fixed,
     List,
     LargeList,
@@ -40,17 +41,17 @@ pub(super) fn floats(values: &[f32], dtype: Dtype) -> ArrayRef {
     }
 }
 
-pub(super) fn activation(kind: Kind, dtype: Dtype, values: &[f32]) -> ArrayRef {
+pub(super) fn activation(kind: Storage, dtype: Dtype, values: &[f32]) -> ArrayRef {
     let items = floats(values, dtype);
     let item = Arc::new(Field::new("item", items.data_type().clone(), true));
     let lengths = || std::iter::repeat_n(D, values.len() / D);
     match kind {
-        Kind::Fixed => Arc::new(FixedSizeListArray::new(item, D as i32, items, None)),
-        Kind::List => Arc::new(ListArray::new(item, OffsetBuffer::from_lengths(lengths()), items, None)),
-        Kind::LargeList => {
+        Storage::Fixed => Arc::new(FixedSizeListArray::new(item, D as i32, items, None)),
+        Storage::List => Arc::new(ListArray::new(item, OffsetBuffer::from_lengths(lengths()), items, None)),
+        Storage::LargeList => {
             Arc::new(LargeListArray::new(item, OffsetBuffer::from_lengths(lengths()), items, None))
         }
-        Kind::Raw => raw(dtype, values),
+        Storage::Raw => raw(dtype, values),
     }
 }
 
@@ -82,7 +83,7 @@ pub(super) fn batch(activation: ArrayRef, first: i64) -> RecordBatch {
 }
 
 pub(super) fn simple(rows: usize) -> RecordBatch {
-    batch(activation(Kind::Fixed, Dtype::F32, &values(rows)), 0)
+    batch(activation(Storage::Fixed, Dtype::F32, &values(rows)), 0)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -3,10 +3,7 @@
 use std::path::Path;
 
 use super::make::*;
-use crate::{
-    error::Kind,
-    source::{OnBad, Urls},
-};
+use crate::{error::Kind, source::Urls};
 
 fn shards(dir: &Path, names: &[&str]) {
     names.iter().for_each(|name| write(&dir.join(name), Format::Parquet, &[simple(4)], &[]));
@@ -90,19 +87,4 @@ fn digest_and_identity() {
     assert_ne!(before.identity(), scan().identity());
     write(&dir.path().join("2.parquet"), Format::Parquet, &[simple(5)], &[]);
     assert_ne!(before.digest(), scan().digest());
-}
-
-#[test]
-fn the_shipped_sample_reads_whole() {
-    let dir = Path::new("/work/shared/data/smollm2-l15-sample");
-    if !dir.exists() {
-        return;
-    }
-    let manifest = scanned(&spec(format!("{}/shard-*.parquet", dir.display()))).unwrap();
-    assert_eq!((manifest.d_in, manifest.shards.len()), (576, 3));
-    let rows: usize = (0..3)
-        .flat_map(|s| (0..manifest.shards[s].row_groups.len()).map(move |g| (s, g)))
-        .map(|(s, g)| read(&manifest, s, g, OnBad::Fail).unwrap().rows)
-        .sum();
-    assert_eq!(rows as u64, manifest.rows());
 }

@@ -1,0 +1,47 @@
+//! The train graph without a run around it: how fast do rows reach a learner?
+
+use std::{sync::Arc, time::Instant};
+
+use atomflow_workers::learner::DictLearner;
+
+use super::{plan, tokio_runtime};
+use crate::{
+    Result,
+    device::Device,
+    flow::run_workers,
+    graph::{Training, train_graph},
+    operators::read::Reader,
+    run::Job,
+    source::{RowFilter, Want, scan},
+    stop::Stop,
+};
+
+/// Sends every row of the job through the train graph into `learner` and commits nothing. Returns the
+/// planned rows and the seconds from the first read to the last step; footers are read before that.
+///
+/// # Errors
+/// As for a run, up to the end of training.
+pub fn stream(job: &Job, workers: usize, learner: Box<dyn DictLearner>) -> Result<(u64, f64)> {
+    let tokio = tokio_runtime()?;
+    let manifest = Arc::new(tokio.block_on(scan(&job.source))?);
+    let plan = Arc::new(plan(job, &manifest)?);
+    let reader = Reader {
+        manifest,
+        filter: Arc::new(RowFilter::new(&job.source.filter, job.plan.heldout, job.seed)),
+        want: Want { token_text: false, on_bad: job.source.on_bad },
+        budget_bytes: job.source.prefetch_bytes / workers.max(1) as u64,
+        runtime: tokio.handle().clone(),
+        stop: Stop::default(),
+        fetched_bytes: Arc::default(),
+    };
+    let (stop, began) = (reader.stop.clone(), Instant::now());
+    let (device, handle) =
+        Device::start(learner, Arc::clone(&plan), 0, Box::new(|_, _| Ok(())), stop.clone())?;
+    let training = Training { reader, plan: Arc::clone(&plan), first_window: 0, scale: 1.0, device: handle };
+    let ran = run_workers(workers, move |worker| train_graph(worker, &training));
+    let joined = device.join();
+    stop.check()?;
+    ran?;
+    joined?;
+    Ok((plan.windows.iter().map(|w| w.rows).sum(), began.elapsed().as_secs_f64()))
+}

@@ -1,0 +1,132 @@
+//! What every learner must do, whatever it learns. Each registry entry runs all of it.
+//!
+//! Functions panic with the name of the broken promise, like assertions: they are called by tests.
+#![allow(clippy::panic, clippy::expect_used, reason = "a conformance suite is made of assertions")]
+
+use crate::{
+    learner::{ActivationBatch, DictLearner, Setup, StepReport},
+    random::{hash, unit},
+    state::LearnerState,
+    threads::Threads,
+    variants::LearnerSpec,
+};
+
+const D_IN: usize = 24;
+const ROWS: usize = 96;
+const STEPS: u64 = 6;
+
+/// Runs the whole suite on one learner.
+pub fn check(spec: &LearnerSpec) {
+    same_bytes_for_any_threads(spec);
+    save_load_step_equals_step_step(spec);
+    lanes_do_not_depend_on_who_holds_them(spec);
+    an_empty_batch_changes_nothing(spec);
+    a_foreign_state_is_refused(spec);
+    encoding_ignores_how_rows_are_grouped(spec);
+    learning_lowers_the_error(spec);
+}
+
+/// Rows around four directions, so that there is something to learn.
+fn rows(step: u64) -> Vec<f32> {
+    let value = |r: usize, c: usize| {
+        let noise = unit(hash(&[step, r as u64, c as u64])) - 0.5;
+        let signal = if c % 4 == r % 4 { 1.0 + unit(hash(&[step, r as u64])) } else { 0.0 };
+        #[allow(clippy::cast_possible_truncation, reason = "activations are f32")]
+        let value = ((signal + 0.2 * noise) / 5.0) as f32;
+        value
+    };
+    (0..ROWS).flat_map(|r| (0..D_IN).map(move |c| value(r, c))).collect()
+}
+
+fn start(spec: &LearnerSpec, threads: usize) -> Box<dyn DictLearner> {
+    let sample = rows(1000);
+    let threads = Threads::new(threads).expect("threads start");
+    let setup = Setup { d_in: D_IN, steps: STEPS, seed: 7, sample: &sample, threads };
+    spec.build(&setup).expect("the spec is valid")
+}
+
+fn step(learner: &mut dyn DictLearner, number: u64, lanes: &[usize]) -> StepReport {
+    learner.step(&ActivationBatch { x: &rows(number), lanes })
+}
+
+const LANES: &[usize] = &[0, 20, 20, 61, ROWS];
+
+fn trained(spec: &LearnerSpec, threads: usize, steps: u64) -> Box<dyn DictLearner> {
+    let mut learner = start(spec, threads);
+    for number in 0..steps {
+        step(&mut *learner, number, LANES);
+    }
+    learner
+}
+
+fn same_bytes_for_any_threads(spec: &LearnerSpec) {
+    let one = trained(spec, 1, STEPS).save();
+    for threads in [2, 3, 8] {
+        assert_eq!(one, trained(spec, threads, STEPS).save(), "{threads} threads give other bytes than 1");
+    }
+}
+
+fn save_load_step_equals_step_step(spec: &LearnerSpec) {
+    for stop in 0..STEPS {
+        let bytes = trained(spec, 2, stop).save().to_bytes().expect("a state has bytes");
+        let mut resumed = start(spec, 2);
+        resumed.load(&LearnerState::from_bytes(&bytes).expect("and is read back")).expect("and fits");
+        for number in stop..STEPS {
+            step(&mut *resumed, number, LANES);
+        }
+        assert_eq!(resumed.save(), trained(spec, 2, STEPS).save(), "stopped after step {stop}");
+    }
+}
+
+/// Empty lanes and the grouping of lanes into processes must not matter: sums run lane by lane.
+fn lanes_do_not_depend_on_who_holds_them(spec: &LearnerSpec) {
+    let (mut few, mut padded) = (start(spec, 1), start(spec, 1));
+    step(&mut *few, 0, &[0, 20, 61, ROWS]);
+    step(&mut *padded, 0, &[0, 0, 20, 20, 61, ROWS, ROWS]);
+    assert_eq!(few.save(), padded.save(), "empty lanes change the step");
+}
+
+fn an_empty_batch_changes_nothing(spec: &LearnerSpec) {
+    let mut learner = trained(spec, 1, 2);
+    let before = learner.save();
+    let report = learner.step(&ActivationBatch { x: &[], lanes: &[0, 0, 0] });
+    assert_eq!((report.rows, learner.save()), (0, before), "a batch without rows is not a step");
+}
+
+fn a_foreign_state_is_refused(spec: &LearnerSpec) {
+    let mut learner = trained(spec, 1, 1);
+    let before = learner.save();
+    let mut foreign = LearnerState::default();
+    foreign.push_f32("w_enc", vec![1, 1], &[0.0]);
+    assert!(learner.load(&foreign).is_err(), "a foreign state is accepted");
+    assert_eq!(learner.save(), before, "a refused state changes the learner");
+}
+
+fn encoding_ignores_how_rows_are_grouped(spec: &LearnerSpec) {
+    let dictionary = trained(spec, 2, STEPS).freeze(3.0);
+    let x = rows(50);
+    let whole = dictionary.encode(&x);
+    let mut x_hat = vec![0f32; x.len()];
+    dictionary.decode(&whole, &mut x_hat);
+    for group in [1, 7, 50] {
+        let mut row = 0;
+        for chunk in x.chunks(group * D_IN) {
+            let codes = dictionary.encode(chunk);
+            let mut part = vec![0f32; chunk.len()];
+            dictionary.decode(&codes, &mut part);
+            assert_eq!(part, x_hat[row * D_IN..][..chunk.len()], "groups of {group} decode differently");
+            for r in 0..codes.rows() {
+                assert_eq!(codes.row(r), whole.row(row + r), "groups of {group} encode differently");
+            }
+            row += codes.rows();
+        }
+    }
+}
+
+fn learning_lowers_the_error(spec: &LearnerSpec) {
+    let mut learner = start(spec, 1);
+    let reports: Vec<StepReport> = (0..STEPS).map(|_| step(&mut *learner, 0, LANES)).collect();
+    let (first, last) = (reports[0].squared_error, reports[reports.len() - 1].squared_error);
+    assert!(last < first, "the error went from {first} to {last} on the same rows");
+    assert!(last.is_finite());
+}
