@@ -5,15 +5,20 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::Arc,
 };
 
-use arrow::{array::RecordBatch, compute::concat_batches};
+use arrow::{
+    array::{ArrayRef, AsArray, RecordBatch, StringArray},
+    compute::concat_batches,
+};
+use object_store::ObjectStoreExt;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use crate::data::Shard;
+use crate::{data::Shard, s3::Server};
 
 /// The program, built beside this test by the same profile.
 pub fn program() -> PathBuf {
@@ -203,6 +208,17 @@ impl Job {
         command.output().unwrap().into()
     }
 
+    /// Puts `data/*` into the server's bucket, and reads it from there from now on.
+    pub fn move_to(&self, server: &Server) {
+        let client = server.client();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        for (name, bytes) in files(&self.path("data")) {
+            let at = object_store::path::Path::from(format!("data/{name}"));
+            runtime.block_on(client.put(&at, bytes.into())).unwrap();
+        }
+        self.source(&server.url("data/"));
+    }
+
     fn place(&self, out: &str) -> String {
         if out.contains("://") { out.to_owned() } else { self.path(out).display().to_string() }
     }
@@ -254,6 +270,14 @@ pub fn result(directory: &Path) -> BTreeMap<String, String> {
     .collect()
 }
 
+/// Everything a later process relies on, by hash: all files but `checkpoint/`, where one that nobody
+/// committed may lie, and files that have no name yet.
+pub fn committed(directory: &Path) -> BTreeMap<String, String> {
+    let counts = |name: &String| !name.starts_with("checkpoint/") && !name.contains('#');
+    let all = files(directory).into_iter().filter(|(name, _)| counts(name));
+    all.map(|(name, bytes)| (name, sha256(&bytes))).collect()
+}
+
 /// SHA-256 in hex.
 pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
@@ -279,10 +303,15 @@ fn blank(value: &mut Value) {
     }
 }
 
-/// Fails with the names of the files that differ.
-pub fn assert_same(one: &BTreeMap<String, String>, other: &BTreeMap<String, String>, what: &str) {
+/// The names under which two sets of files differ.
+pub fn differences(one: &BTreeMap<String, String>, other: &BTreeMap<String, String>) -> Vec<String> {
     let names: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
-    let different: Vec<&&String> = names.iter().filter(|name| one.get(**name) != other.get(**name)).collect();
+    names.into_iter().filter(|name| one.get(*name) != other.get(*name)).cloned().collect()
+}
+
+/// Fails with the names of the files that differ, or if the run has no tables.
+pub fn assert_same(one: &BTreeMap<String, String>, other: &BTreeMap<String, String>, what: &str) {
+    let different = differences(one, other);
     assert!(different.is_empty(), "{what}: {different:?} differ");
     let tables = one.keys().filter(|name| name.starts_with("tables/") && name.ends_with(".parquet")).count();
     assert!(tables >= atomflow_schemas::table::TABLES.len(), "{what}: only {tables} parts of tables");
@@ -295,6 +324,28 @@ pub fn table(out: &Path, name: &str) -> RecordBatch {
         parts.into_iter().filter(|(file, _)| file.ends_with(".parquet")).map(|(_, b)| rows(b)).collect();
     assert!(!parts.is_empty(), "no parts of {name}");
     concat_batches(&parts[0].schema(), &parts).unwrap()
+}
+
+/// A table without what names the run and the place of its input: run and feature ids are gone, and
+/// of URLs the last part is left. What remains is the same for the same rows anywhere.
+pub fn nameless(batch: &RecordBatch) -> RecordBatch {
+    let mut columns: Vec<(String, ArrayRef)> = Vec::new();
+    for (field, array) in batch.schema().fields().iter().zip(batch.columns()) {
+        match field.name().as_str() {
+            "run_id" | "feature_id" => {}
+            "url" | "shard" | "first_shard" | "last_shard" => {
+                columns.push((field.name().clone(), last_parts(array)));
+            }
+            name => columns.push((name.to_owned(), array.clone())),
+        }
+    }
+    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)))
+        .unwrap()
+}
+
+fn last_parts(urls: &ArrayRef) -> ArrayRef {
+    let last = |url: &str| url.rsplit('/').next().unwrap_or_default().to_owned();
+    Arc::new(urls.as_string::<i32>().iter().map(|url| url.map(last)).collect::<StringArray>())
 }
 
 /// All rows of a Parquet file.
