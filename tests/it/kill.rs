@@ -177,22 +177,31 @@ fn several_times_in_a_row_with_other_workers_and_threads() {
 #[test]
 fn a_process_that_comes_back_from_the_dead() {
     let whole = Whole::new();
-    for (at, object) in ["epoch/train-00000002.json", "epoch/harvest-00000.json", "tables/quality/_delta_log"]
-        .iter()
-        .enumerate()
-    {
-        let (out, child) = (format!("zombie-{at}"), whole.begin(&format!("zombie-{at}")));
-        appears(&whole.job.path(&out).join(object));
-        signal(&child, libc::SIGSTOP);
-        whole.job.resume(&out, &["--workers", "2"]).done();
-        let before = committed(&whole.job.path(&out));
+    let moments = ["epoch/train-00000002.json", "epoch/harvest-00000.json", "tables/quality/_delta_log"];
+    let met = moments.into_iter().enumerate().filter(|(at, object)| comes_back(&whole, *at, object)).count();
+    assert!(met > 0, "every process was done before it could be stopped");
+}
+
+/// Stops a process when `object` appears, lets another finish the run, and wakes the first one. Says
+/// whether it could be stopped in time: on a busy machine the last moments may be missed.
+fn comes_back(whole: &Whole, at: usize, object: &str) -> bool {
+    let (out, child) = (format!("zombie-{at}"), whole.begin(&format!("zombie-{at}")));
+    appears(&whole.job.path(&out).join(object));
+    signal(&child, libc::SIGSTOP);
+    if phase(&whole.job.path(&out)) == "done" {
         signal(&child, libc::SIGCONT);
-        let error = wait(child).error(75);
-        assert!(error.contains("a newer process (generation 2) owns this run"), "{error}");
-        let altered = differences(&before, &committed(&whole.job.path(&out)));
-        assert!(altered.is_empty(), "the old process altered {altered:?}");
-        whole.finish(&out, &[], &format!("stopped when {object} appeared"));
+        wait(child).done();
+        return false;
     }
+    whole.job.resume(&out, &["--workers", "2"]).done();
+    let before = committed(&whole.job.path(&out));
+    signal(&child, libc::SIGCONT);
+    let error = wait(child).error(75);
+    assert!(error.contains("a newer process (generation 2) owns this run"), "{error}");
+    let altered = differences(&before, &committed(&whole.job.path(&out)));
+    assert!(altered.is_empty(), "the old process altered {altered:?}");
+    whole.finish(&out, &[], &format!("stopped when {object} appeared"));
+    true
 }
 
 fn signal(child: &Child, signal: i32) {
