@@ -83,7 +83,7 @@ pub struct JobArgs {
 pub struct RunArgs {
     /// Job spec, a TOML file
     pub spec: PathBuf,
-    /// Where to write the run; overrides `out` of the spec [default: runs/<name>]
+    /// Where to write the run; overrides `out` of the spec (default: runs/ and the name of the job)
     #[arg(long, value_name = "URL")]
     pub out: Option<String>,
     #[command(flatten)]

@@ -26,7 +26,7 @@ pub fn line(status: Option<&str>, value: &impl Serialize) -> Result<String> {
 /// The line of an event.
 ///
 /// # Errors
-/// See [`line`].
+/// See `line`.
 pub fn event(event: &Event) -> Result<String> {
     line(None, event)
 }
@@ -34,7 +34,7 @@ pub fn event(event: &Event) -> Result<String> {
 /// The last line of a run.
 ///
 /// # Errors
-/// See [`line`].
+/// See `line`.
 pub fn done(outcome: &Outcome) -> Result<String> {
     line(Some("done"), outcome)
 }

@@ -2,7 +2,7 @@
 //!
 //! A spec is read in four steps: the text becomes a [`Document`] that knows where each value stands,
 //! `--set` edits that document, [`schema`] compares it with the JSON Schema of [`JobSpec`] (unknown
-//! and missing fields, wrong types), and [`limits`] checks ranges and what fields say together. The
+//! and missing fields, wrong types), and `limits` checks ranges and what fields say together. The
 //! schema is generated from the types, so the valid names are listed nowhere twice.
 
 mod document;

@@ -1,7 +1,7 @@
 //! Foreign bytes must not bring the process down: a panic inside a reader becomes an error.
 //!
 //! The Parquet and Arrow crates check most, not all, of what a file claims; a corrupt length can
-//! still end in a slice out of bounds. Decoding therefore runs behind [`run`], and a panic hook can
+//! still end in a slice out of bounds. Decoding therefore runs behind `run`, and a panic hook can
 //! ask [`active`] in order to stay quiet about a panic that is about to become an ordinary error.
 
 use std::{

@@ -1,6 +1,6 @@
 //! Encode and select in one pass: pre-activations live in registers and are never stored.
 //!
-//! `pre_acts = (x − b_dec)·w_encᵀ + b_enc`. A register tile of [`ROWS`]×[`COLS`] outputs is
+//! `pre_acts = (x − b_dec)·w_encᵀ + b_enc`. A register tile of `ROWS`×`COLS` outputs is
 //! accumulated over the whole of `d_in`; what beats the row's running threshold is kept as a
 //! candidate, and a full candidate list is pruned to the best `k`. Exact: ties go to the lower latent.
 
@@ -21,7 +21,7 @@ const BLOCK_ROWS: usize = 48;
 /// Candidates kept beyond `k` before pruning: rarely full, small enough to stay in L1.
 const SLACK: usize = 96;
 
-/// Encoder weights in the order the tiles read them: panels of [`COLS`] latents, `d_in`-major.
+/// Encoder weights in the order the tiles read them: panels of `COLS` latents, `d_in`-major.
 #[derive(Debug, Clone)]
 pub struct Packed<R> {
     d_in: usize,
