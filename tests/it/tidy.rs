@@ -88,7 +88,7 @@ const WORDS: &[(&str, &str, &[&str], &str)] = &[
     ("pipeline", "unsafe ", &[], "unsafe stands in workers only"),
     ("jobs", "unsafe ", &[], "unsafe stands in workers only"),
     ("schemas", "unsafe ", &[], "unsafe stands in workers only"),
-    ("workers", "unsafe {", &["workers/src/kernels/simd.rs"], "one file chooses vector instructions"),
+    ("workers", "unsafe {", &["workers/src/kernels/simd.rs", "workers/src/memory.rs"], "two files need it"),
     ("jobs", "object_store::", &[], "only pipeline names object stores"),
     ("jobs", "timely::", &[], "only pipeline names timely"),
     ("pipeline", "PutMode::Update", &[], "create-if-absent is the only primitive"),

@@ -234,7 +234,8 @@ pub fn wait(child: Child) -> Finished {
     child.wait_with_output().unwrap().into()
 }
 
-/// Every file below `directory`, by its path relative to it.
+/// Every file below `directory`, by its path relative to it. A file that a running process renames or
+/// removes between listing and reading is not there.
 pub fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let (mut found, mut open) = (BTreeMap::new(), vec![directory.to_owned()]);
     while let Some(next) = open.pop() {
@@ -244,7 +245,10 @@ pub fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
                 open.push(path);
             } else {
                 let name = path.strip_prefix(directory).unwrap().display().to_string();
-                found.insert(name, fs::read(&path).unwrap());
+                match fs::read(&path) {
+                    Err(gone) if gone.kind() == std::io::ErrorKind::NotFound => {}
+                    bytes => drop(found.insert(name, bytes.unwrap())),
+                }
             }
         }
     }

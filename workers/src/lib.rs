@@ -11,6 +11,7 @@ pub mod export;
 pub mod interp;
 pub mod kernels;
 pub mod learner;
+pub mod memory;
 pub mod random;
 pub mod skeleton;
 pub mod state;

@@ -23,7 +23,7 @@ use super::{
 use crate::{Error, Result};
 
 /// Rows that one dataflow may hold at a time; ranges of latents are cut so that about so many come in.
-const ROWS_PER_FLOW: usize = 1 << 19;
+const ROWS_PER_FLOW: usize = 1 << 18;
 
 /// Latents whose sums are totalled in one dataflow: about 700 bytes each.
 const LATENTS_PER_SUM: u32 = 4096;
