@@ -65,6 +65,6 @@ impl std::fmt::Debug for Stop {
 }
 
 /// The data behind a mutex, also after another thread panicked: an error slot has no broken states.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

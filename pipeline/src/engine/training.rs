@@ -24,6 +24,7 @@ use crate::{
     run::{Event, TrainProgress},
     sink::{Generation, Output, commit, commits},
     source::{Verdict, decode, fetch},
+    stop::lock,
 };
 
 /// Directory of the exported dictionary.
@@ -319,8 +320,4 @@ impl Progress {
             left_s: (steps - report.step) as f64 / steps_per_s.max(1e-9),
         }
     }
-}
-
-fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -9,7 +9,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use differential_dataflow::{
@@ -21,7 +21,7 @@ use differential_dataflow::{
 use timely::dataflow::operators::probe::Handle;
 
 use super::totals::Change;
-use crate::{Error, Result};
+use crate::{Error, Result, stop::lock};
 
 /// First-level groups of a hierarchical reduction: a change touches one group of a key, not all of it.
 const GROUPS: u32 = 16;
@@ -178,10 +178,6 @@ where
 
 fn config(workers: usize) -> timely::Config {
     if workers <= 1 { timely::Config::thread() } else { timely::Config::process(workers) }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Puts what a shard says into the input, or takes it out again.
