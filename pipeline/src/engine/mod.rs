@@ -4,6 +4,7 @@
 mod check;
 mod harvesting;
 mod publishing;
+mod rows;
 mod state;
 mod stream;
 mod training;
@@ -16,6 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
 
 pub use check::check;
+pub use rows::rows;
 pub use stream::stream;
 
 use crate::{

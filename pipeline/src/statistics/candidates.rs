@@ -22,7 +22,7 @@ use atomflow_workers::interp::{
 
 use super::{
     columns::{column, int64s},
-    publish::{Publisher, batch, element, neighbour_latents, repeated},
+    publish::{Publisher, batch, element, repeated},
 };
 use crate::{Error, Result};
 
@@ -39,14 +39,13 @@ pub(super) fn rows(publisher: &Publisher<'_>, latents: Range<u32>) -> Result<Rec
 fn choose(publisher: &Publisher<'_>, latents: Range<u32>) -> Result<Vec<Chosen>> {
     let (statistics, spec) = (publisher.statistics, publisher.statistics.harvest());
     let samples = statistics.samples(latents.clone())?;
-    let neighbours = statistics.neighbours(latents.clone(), &publisher.totals)?;
     let mut chosen = Vec::new();
     for latent in latents {
         // A latent that never fired has nothing to explain.
         if publisher.totals.latents[latent as usize].fires == 0 {
             continue;
         }
-        let near = neighbour_latents(&neighbours, latent);
+        let near: Vec<u32> = publisher.neighbours[latent as usize].iter().map(|n| n.latent).collect();
         for split in Split::ALL {
             let list = |list| samples.get(&(latent, list, split)).map_or(&[] as &[Sample], Vec::as_slice);
             let (top, uniform, importance) = (list(List::Top), list(List::Uniform), list(List::Importance));

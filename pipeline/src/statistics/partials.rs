@@ -2,16 +2,16 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
-use arrow::{
-    array::{BooleanArray, RecordBatch},
-    compute::{concat_batches, filter_record_batch},
-};
+use arrow::{array::RecordBatch, compute::concat_batches};
 use atomflow_schemas::partial::Partial;
 use atomflow_workers::stats::ShardPartial;
 use bytes::Bytes;
 use parquet::{
     arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder},
-    file::{metadata::RowGroupMetaData, statistics::Statistics},
+    file::{
+        metadata::{ParquetMetaDataReader, RowGroupMetaData},
+        statistics::Statistics,
+    },
 };
 
 use super::columns::int32s;
@@ -19,9 +19,12 @@ use crate::{Error, Result};
 
 /// Reads partials of shards.
 pub trait PartialSource: Send + Sync {
-    /// The rows of one partial that concern `latents`: exactly those of `latents` and `samples`, pairs
-    /// with either side in the range, everything of the other kinds.
+    /// The rows of one partial that concern `latents`: those of `latents` and `samples`, pairs whose
+    /// smaller latent is in the range, everything of the other kinds.
     fn read(&self, shard: u32, partial: Partial, latents: Range<u32>) -> Result<RecordBatch>;
+
+    /// Rows of one partial.
+    fn rows(&self, shard: u32, partial: Partial) -> Result<u64>;
 }
 
 /// Partials in memory.
@@ -37,12 +40,20 @@ impl MemoryPartials {
     }
 }
 
+impl MemoryPartials {
+    fn batch(&self, shard: u32, partial: Partial) -> Result<&RecordBatch> {
+        let batch = self.shards.get(&shard).and_then(|partials| partials.batch(partial));
+        batch.ok_or_else(|| Error::bug(format!("no partial `{}` of shard {shard}", partial.name())))
+    }
+}
+
 impl PartialSource for MemoryPartials {
     fn read(&self, shard: u32, partial: Partial, latents: Range<u32>) -> Result<RecordBatch> {
-        let batch = self.shards.get(&shard).and_then(|partials| partials.batch(partial));
-        let batch =
-            batch.ok_or_else(|| Error::bug(format!("no partial `{}` of shard {shard}", partial.name())))?;
-        restrict(batch, partial, &latents)
+        restrict(self.batch(shard, partial)?, partial, &latents)
+    }
+
+    fn rows(&self, shard: u32, partial: Partial) -> Result<u64> {
+        Ok(self.batch(shard, partial)?.num_rows() as u64)
     }
 }
 
@@ -73,6 +84,13 @@ impl<F: Fn(u32, Partial) -> Result<Bytes> + Send + Sync> PartialSource for Parqu
         }
         concat_batches(&schema, &batches).map_err(|e| named(e.to_string()))
     }
+
+    fn rows(&self, shard: u32, partial: Partial) -> Result<u64> {
+        let metadata = ParquetMetaDataReader::new().parse_and_finish(&(self.fetch)(shard, partial)?);
+        let metadata = metadata
+            .map_err(|e| Error::data(format!("partial `{}` of shard {shard}: {e}", partial.name())))?;
+        Ok(metadata.file_metadata().num_rows().unsigned_abs())
+    }
 }
 
 fn open(
@@ -96,25 +114,19 @@ fn concerns(group: &RowGroupMetaData, partial: Partial, latents: &Range<u32>) ->
     };
     let (start, end) = (latents.start as i32, latents.end as i32);
     match partial {
-        Partial::Latents | Partial::Samples => bounds(0).0 < end && bounds(0).1 >= start,
-        // The smaller latent is first: pairs with both sides beyond the range are on one side of it.
-        Partial::Pairs => bounds(0).0 < end && bounds(1).1 >= start,
+        Partial::Latents | Partial::Samples | Partial::Pairs => bounds(0).0 < end && bounds(0).1 >= start,
         Partial::Quality | Partial::Pool | Partial::Contexts => true,
     }
 }
 
 /// The rows of `batch` that concern the range.
 fn restrict(batch: &RecordBatch, partial: Partial, latents: &Range<u32>) -> Result<RecordBatch> {
-    let inside = |latent: &i32| latents.contains(&(*latent as u32));
-    let mask: BooleanArray = match partial {
-        Partial::Latents | Partial::Samples => {
-            int32s(batch, "latent")?.iter().map(|l| Some(inside(l))).collect()
-        }
-        Partial::Pairs => {
-            let others = int32s(batch, "neighbour")?;
-            int32s(batch, "latent")?.iter().zip(others).map(|(i, j)| Some(inside(i) || inside(j))).collect()
-        }
+    let start = match partial {
+        Partial::Latents | Partial::Samples | Partial::Pairs => int32s(batch, "latent")?,
         Partial::Quality | Partial::Pool | Partial::Contexts => return Ok(batch.clone()),
     };
-    filter_record_batch(batch, &mask).map_err(|e| Error::bug(e.to_string()))
+    // They are sorted by latent.
+    let from = start.partition_point(|&latent| (latent as u32) < latents.start);
+    let to = start.partition_point(|&latent| (latent as u32) < latents.end);
+    Ok(batch.slice(from, to - from))
 }
