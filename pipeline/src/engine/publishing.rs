@@ -26,11 +26,11 @@ use crate::{
     },
 };
 
-/// Latents per part: the candidates of 1024 latents take about 120 MB while they are made.
-const LATENTS_PER_PART: usize = 1024;
+/// Latents per part: the candidates of 512 latents take about 60 MB while they are made.
+const LATENTS_PER_PART: usize = 512;
 
 /// Makes the rows of a table for a range of latents.
-type Rows<'a> = &'a dyn Fn(Range<u32>) -> Result<RecordBatch>;
+type Rows<'a> = &'a (dyn Fn(Range<u32>) -> Result<RecordBatch> + Sync);
 
 impl Engine {
     pub(super) fn publish(
@@ -84,7 +84,7 @@ impl Engine {
         &self,
         table: &Table,
         key: Option<&str>,
-        parts: impl Iterator<Item = Result<Part>>,
+        parts: impl Iterator<Item = Result<Part>> + Send,
     ) -> Result<TableEntry> {
         let write = TableWrite {
             name: table.name.to_owned(),
@@ -94,11 +94,15 @@ impl Engine {
             key: key.map(str::to_owned),
         };
         let mut writer = TableWriter::new(&self.output, write)?;
-        for part in parts {
-            // Made outside the runtime, one at a time: totals run a dataflow of their own.
-            let part = part?;
-            self.tokio.block_on(writer.part(part))?;
-        }
+        std::thread::scope(|scope| {
+            // The next part is made while one is written; totals run a dataflow of their own, so
+            // parts are made outside the runtime.
+            let (made, ready) = crossbeam_channel::bounded(0);
+            scope.spawn(move || {
+                let _rest_is_not_wanted = parts.map(|part| made.send(part)).find(std::result::Result::is_err);
+            });
+            ready.into_iter().try_for_each(|part: Result<Part>| self.tokio.block_on(writer.part(part?)))
+        })?;
         let entry = self.tokio.block_on(writer.commit(&self.generation))?;
         self.watch.event(&Event::Publish { table: table.name.to_owned(), rows: entry.rows });
         Ok(entry)

@@ -237,9 +237,15 @@ fn parquet_partials_say_the_same_as_memory() {
     let parquet = ParquetPartials::new(move |shard, kind| Ok(objects[&(shard, kind)].clone()));
     let memory = MemoryPartials::new(shards);
     for kind in Partial::ALL {
+        assert_eq!(parquet.rows(1, kind).unwrap(), memory.rows(1, kind).unwrap());
+    }
+    for kind in Partial::ALL {
         for range in [0..20, 3..5, 19..20, 7..8] {
             let read = parquet.read(1, kind, range.clone()).unwrap();
-            assert_eq!(read, memory.read(1, kind, range).unwrap(), "{kind:?}");
+            assert_eq!(read, memory.read(1, kind, range.clone()).unwrap(), "{kind:?}");
+            let keys = parquet.keys(1, kind, range.clone()).unwrap();
+            assert_eq!(keys, memory.keys(1, kind, range).unwrap(), "{kind:?}");
+            assert!(keys.columns().iter().all(|column| !column.data_type().is_nested()));
         }
     }
 }

@@ -179,6 +179,17 @@ impl Statistics {
         Arc::new(move |shard| rows(shard, &source.read(shard, partial, latents.clone())?))
     }
 
+    /// The same from the columns that are not lists.
+    fn feed_keys<D, R>(
+        &self,
+        partial: Partial,
+        latents: Range<u32>,
+        rows: impl Fn(u32, &RecordBatch) -> Result<Vec<(D, R)>> + Send + Sync + 'static,
+    ) -> Feed<D, R> {
+        let source = self.source.clone();
+        Arc::new(move |shard| rows(shard, &source.keys(shard, partial, latents.clone())?))
+    }
+
     /// Sums per latent and over rows.
     pub fn run_totals(&self) -> Result<RunTotals> {
         let (quality, rows_sampled, contexts, fixed) = self.quality()?;
@@ -192,7 +203,7 @@ impl Statistics {
     fn latents(&self, range: Range<u32>, fixed: FixedPoint) -> Result<Vec<LatentTotal>> {
         let feed = self.feed(Partial::Latents, range.clone(), move |_, batch| latent_sums(batch, fixed));
         let mut sums = flow::sums(self.workers, &self.epochs, feed)?;
-        let feed = self.feed(Partial::Latents, range.clone(), latent_extremes);
+        let feed = self.feed_keys(Partial::Latents, range.clone(), latent_extremes);
         let mut extremes = flow::extremes(self.workers, &self.epochs, feed)?;
         range.map(|latent| latent_total(sums.remove(&latent), extremes.remove(&latent))).collect()
     }
@@ -254,7 +265,7 @@ impl Statistics {
     }
 
     fn merged_samples(&self, range: Range<u32>) -> Result<BTreeMap<(u32, List, Split), Vec<Sample>>> {
-        let feed = self.feed(Partial::Samples, range.clone(), sample_keys);
+        let feed = self.feed_keys(Partial::Samples, range.clone(), sample_keys);
         let harvest = self.harvest.clone();
         let limit = move |key: &(u32, u8)| {
             let (list, split) = from_slot(key.1);
@@ -302,7 +313,7 @@ impl Statistics {
 
     /// The merged pools: explain, score.
     pub fn pools(&self) -> Result<[PoolIndex; 2]> {
-        let feed = self.feed(Partial::Pool, 0..0, pool_keys);
+        let feed = self.feed_keys(Partial::Pool, 0..0, pool_keys);
         let harvest = self.harvest.clone();
         let limit = move |split: &u8| harvest.part(Split::ALL[usize::from(*split)], harvest.pool_contexts);
         let merged = flow::smallest(self.workers, &self.epochs, feed, |value: &Ranked| value.3, limit)?;
