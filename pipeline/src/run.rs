@@ -75,6 +75,8 @@ pub enum Event {
     Train(TrainProgress),
     /// Harvest moved on.
     Harvest(HarvestProgress),
+    /// A conversion moved on.
+    Convert(ConvertProgress),
     /// Tables are being written.
     Publish {
         /// Name of the table.
@@ -130,6 +132,25 @@ pub struct HarvestProgress {
     pub gb_per_s: f64,
     /// Seconds to the end of harvest at this rate.
     pub left_s: f64,
+}
+
+/// Where a conversion stands.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ConvertProgress {
+    /// Shards written, by earlier processes too.
+    pub shards: u64,
+    /// Rows read by this process.
+    pub rows: u64,
+    /// Rows to read in this process.
+    pub rows_total: u64,
+    /// Rows per second.
+    pub rows_per_s: f64,
+    /// Bytes fetched per second, in GB.
+    pub gb_per_s: f64,
+    /// Seconds to the end at this rate.
+    pub left_s: f64,
+    /// Whether all shards are written.
+    pub done: bool,
 }
 
 /// Receives events; must not block for long.

@@ -6,7 +6,7 @@ use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{OnBad, SourceSpec, listing, reader::Reader, shield, width};
+use super::{Dtype, OnBad, SourceSpec, listing, reader::Reader, shield, width};
 use crate::error::{Error, Kind, Result};
 
 /// Shards whose footers are read at the same time.
@@ -208,6 +208,11 @@ impl Shard {
     /// Activations in the shard.
     pub fn rows(&self) -> u64 {
         self.row_groups.iter().map(|g| g.rows).sum()
+    }
+
+    /// Element type of its vectors as they are stored.
+    pub fn dtype(&self) -> Dtype {
+        self.reader.layout.dtype
     }
 
     /// Bytes to fetch to read all of it.

@@ -17,16 +17,19 @@ pub mod filter;
 pub mod fuzz;
 mod ipc;
 mod layout;
+mod levels;
 mod listing;
 pub mod location;
 pub mod manifest;
 mod object;
 mod parquet;
+mod plain;
 mod reader;
 pub mod shield;
 pub mod spec;
 #[cfg(test)]
 mod tests;
+mod values;
 mod width;
 
 pub use decode::{Decoded, Tokens, Want, decode};
