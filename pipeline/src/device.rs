@@ -158,7 +158,7 @@ impl Work {
         let mut sums = StepReport::default();
         for step in 0..usize::try_from(planned.steps).unwrap_or(0) {
             let (x, starts) = batch(lanes, step, self.learner.d_in());
-            let report = self.learner.step(&ActivationBatch { x: &x, lanes: &starts });
+            let report = self.learner.step(&ActivationBatch::new(&x, &starts));
             sums = StepReport {
                 rows: sums.rows + report.rows,
                 nnz: sums.nnz + report.nnz,

@@ -46,7 +46,7 @@ fn start(spec: &LearnerSpec, threads: usize) -> Box<dyn DictLearner> {
 }
 
 fn step(learner: &mut dyn DictLearner, number: u64, lanes: &[usize]) -> StepReport {
-    learner.step(&ActivationBatch { x: &rows(number), lanes })
+    learner.step(&ActivationBatch::new(&rows(number), lanes))
 }
 
 const LANES: &[usize] = &[0, 20, 20, 61, ROWS];
@@ -89,7 +89,7 @@ fn lanes_do_not_depend_on_who_holds_them(spec: &LearnerSpec) {
 fn an_empty_batch_changes_nothing(spec: &LearnerSpec) {
     let mut learner = trained(spec, 1, 2);
     let before = learner.save();
-    let report = learner.step(&ActivationBatch { x: &[], lanes: &[0, 0, 0] });
+    let report = learner.step(&ActivationBatch::new(&[], &[0, 0, 0]));
     assert_eq!((report.rows, learner.save()), (0, before), "a batch without rows is not a step");
 }
 

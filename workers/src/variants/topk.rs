@@ -243,7 +243,7 @@ mod tests {
         let batches: Vec<Vec<f32>> = (0..48).map(|s| batch(&atoms, s)).collect();
         let mut last = crate::learner::StepReport::default();
         for step in 0..steps as usize {
-            last = learner.step(&ActivationBatch { x: &batches[step % 48], lanes: &[0, ROWS] });
+            last = learner.step(&ActivationBatch::new(&batches[step % 48], &[0, ROWS]));
         }
         let dictionary = learner.freeze(1.0);
         let (mmcs, fvu) = (mmcs(&atoms, dictionary.atoms()), last.squared_error / last.scatter);
@@ -276,7 +276,7 @@ mod tests {
             learner.load(&state).unwrap();
             let mut dead = 0;
             for step in 0..200 {
-                dead = learner.step(&ActivationBatch { x: &batch(&atoms, step % 8), lanes: &[0, ROWS] }).dead;
+                dead = learner.step(&ActivationBatch::new(&batch(&atoms, step % 8), &[0, ROWS])).dead;
             }
             dead
         };
