@@ -14,7 +14,7 @@ use crate::{
     kernels::{
         Path, Real,
         csc::{self, ByLatent},
-        encode::Packed,
+        encode::{Encoder, Selected, Selection},
         gather,
         lanes::{self, LaneStarts},
         simd::Kernel,
@@ -111,8 +111,9 @@ impl Objective {
     /// Forward pass and the output gradients of every term.
     pub fn evaluate<R: Real>(&self, step: &Step<R>) -> Backward<R> {
         let (p, d) = (step.parameters, step.parameters.d_in);
-        let packed = Packed::all(&p.w_enc.value, &p.b_enc.value, d);
-        let (codes, values) = packed.top_k(step.path, step.x, &p.b_dec.value, self.k);
+        let encoder = Encoder::all(&p.w_enc.value, &p.b_enc.value, d);
+        let Selected { codes, values, .. } =
+            encoder.select(step.path, step.x, &p.b_dec.value, Selection::TopK(self.k));
         let mut error = vec![R::ZERO; step.x.len()];
         gather::decode(step.path, &codes, &values, &p.w_dec.value, &p.b_dec.value, &mut error);
         error.par_iter_mut().zip(step.x).for_each(|(e, &x)| *e = x - *e);
@@ -158,8 +159,9 @@ impl Objective {
         if scatter <= 0.0 || !scatter.is_finite() {
             return None;
         }
-        let packed = Packed::subset(&p.w_enc.value, &p.b_enc.value, d, step.dead.to_vec());
-        let (codes, values) = packed.top_k(step.path, step.x, &p.b_dec.value, self.k_aux);
+        let encoder = Encoder::subset(&p.w_enc.value, &p.b_enc.value, d, step.dead);
+        let Selected { codes, values, .. } =
+            encoder.select(step.path, step.x, &p.b_dec.value, Selection::TopK(self.k_aux));
         let mut residual = vec![R::ZERO; error.len()];
         gather::decode(step.path, &codes, &values, &p.w_dec.value, &vec![R::ZERO; d], &mut residual);
         residual.par_iter_mut().zip(error).for_each(|(r, &e)| *r = e - *r);
