@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use atomflow_workers::{
-    kernels::{Path, encode::Packed},
+    kernels::{Path, encode::{Encoder, Selection}},
     random::{hash, unit},
     threads::Threads,
 };
@@ -130,11 +130,11 @@ fn measure_gflops(threads: &Threads, d_in: usize) -> f64 {
     };
     let (weights, bias, x) = (numbers(n * d_in, 1), vec![0f32; n], numbers(rows * d_in, 2));
     let (offset, path) = (vec![0f32; d_in], Path::best());
-    let packed = Packed::all(&weights, &bias, d_in);
+    let encoder = Encoder::all(&weights, &bias, d_in);
     let began = Instant::now();
     let mut rounds = 0u32;
     while began.elapsed() < Duration::from_secs(1) {
-        threads.install(|| packed.top_k(path, &x, &offset, 32));
+        threads.install(|| encoder.select(path, &x, &offset, Selection::TopK(32)));
         rounds += 1;
     }
     2.0 * (rows * d_in * n) as f64 * f64::from(rounds) / began.elapsed().as_secs_f64() / 1e9

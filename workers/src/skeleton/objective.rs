@@ -14,7 +14,7 @@ use crate::{
     codes::Codes,
     kernels::{
         Path, Real,
-        encode::Packed,
+        encode::{Encoder, Selected, Selection},
         lanes::LaneStarts,
         residual::{Coded, Residual, residual},
     },
@@ -79,8 +79,9 @@ impl Objective {
     /// Forward pass and the output gradients of every term.
     pub fn evaluate<'batch, R: Real>(&self, step: &Step<'batch, '_, R>) -> Backward<'batch, R> {
         let p = step.parameters;
-        let packed = Packed::all(&p.w_enc.value, &p.b_enc.value, p.d_in);
-        let (codes, values) = packed.top_k(step.path, step.x, &p.b_dec.value, self.k);
+        let encoder = Encoder::all(&p.w_enc.value, &p.b_enc.value, p.d_in);
+        let Selected { codes, values, .. } =
+            encoder.select(step.path, step.x, &p.b_dec.value, Selection::TopK(self.k));
         let offset = &p.b_dec.value;
         let main =
             step.residual(step.x, &Coded { codes: &codes, values: &values, w_dec: &p.w_dec.value, offset });
@@ -117,8 +118,9 @@ impl Objective {
             return None;
         }
         let p = step.parameters;
-        let packed = Packed::subset(&p.w_enc.value, &p.b_enc.value, p.d_in, step.dead.to_vec());
-        let (codes, values) = packed.top_k(step.path, step.x, &p.b_dec.value, self.k_aux);
+        let encoder = Encoder::subset(&p.w_enc.value, &p.b_enc.value, p.d_in, step.dead);
+        let Selected { codes, values, .. } =
+            encoder.select(step.path, step.x, &p.b_dec.value, Selection::TopK(self.k_aux));
         let offset = &vec![R::ZERO; p.d_in];
         let left =
             step.residual(&main.e, &Coded { codes: &codes, values: &values, w_dec: &p.w_dec.value, offset });

@@ -11,7 +11,11 @@ use super::{Invalid, LearnerInfo};
 use crate::{
     codes::Codes,
     export::{self, ExportedFile},
-    kernels::{Path, encode::Packed, gather},
+    kernels::{
+        Path,
+        encode::{Encoder, Selection},
+        gather,
+    },
     learner::{DictLearner, Dictionary, Mismatch, Setup},
     skeleton::{
         Sae, SaeVariant, SkeletonSpec, objective::Objective, sae::FrozenParameters, schedule::ScheduleSpec,
@@ -121,15 +125,12 @@ pub struct FrozenTopK {
     k: usize,
     path: Path,
     parameters: FrozenParameters,
-    packed: Packed<f32>,
 }
 
 impl FrozenTopK {
-    /// Packs the encoder once.
+    /// With `k` latents kept per row.
     pub fn new(k: usize, parameters: FrozenParameters) -> Self {
-        let p = &parameters;
-        let packed = p.threads.install(|| Packed::all(&p.w_enc, &p.b_enc, p.d_in));
-        FrozenTopK { k, path: Path::best(), packed, parameters }
+        FrozenTopK { k, path: Path::best(), parameters }
     }
 }
 
@@ -144,7 +145,8 @@ impl Dictionary for FrozenTopK {
 
     fn encode(&self, x: &[f32]) -> Codes {
         let p = &self.parameters;
-        p.threads.install(|| self.packed.top_k(self.path, x, &p.b_dec, self.k).0)
+        let encoder = Encoder::all(&p.w_enc, &p.b_enc, p.d_in);
+        p.threads.install(|| encoder.select(self.path, x, &p.b_dec, Selection::TopK(self.k)).codes)
     }
 
     fn decode(&self, codes: &Codes, x_hat: &mut [f32]) {

@@ -146,8 +146,9 @@ fn loss_at(p: &Parameters<f64>, x: &[f64], objective: &Objective, dead: &[u32], 
     if dead.is_empty() {
         return main;
     }
-    let packed = Packed::subset(&p.w_enc.value, &p.b_enc.value, D, dead.to_vec());
-    let (codes, values) = packed.top_k(Path::Portable, x, &p.b_dec.value, objective.k_aux);
+    let encoder = Encoder::subset(&p.w_enc.value, &p.b_enc.value, D, dead);
+    let selection = Selection::TopK(objective.k_aux);
+    let Selected { codes, values, .. } = encoder.select(Path::Portable, x, &p.b_dec.value, selection);
     let mut hat = vec![0f64; x.len()];
     gather::decode(Path::Portable, &codes, &values, &p.w_dec.value, &[0.0; D], &mut hat);
     let scatter = lanes::moments(Path::Portable, detached, D, LANES).scatter(B);
@@ -157,8 +158,9 @@ fn loss_at(p: &Parameters<f64>, x: &[f64], objective: &Objective, dead: &[u32], 
 }
 
 fn error_of(p: &Parameters<f64>, x: &[f64], k: usize) -> Vec<f64> {
-    let (codes, values) =
-        Packed::all(&p.w_enc.value, &p.b_enc.value, D).top_k(Path::Portable, x, &p.b_dec.value, k);
+    let encoder = Encoder::all(&p.w_enc.value, &p.b_enc.value, D);
+    let Selected { codes, values, .. } =
+        encoder.select(Path::Portable, x, &p.b_dec.value, Selection::TopK(k));
     let mut hat = vec![0f64; x.len()];
     gather::decode(Path::Portable, &codes, &values, &p.w_dec.value, &p.b_dec.value, &mut hat);
     x.iter().zip(&hat).map(|(x, h)| x - h).collect()
@@ -232,7 +234,8 @@ fn gradients_equal_burn_autodiff() {
     let wd = matrix(&p.w_dec.value, F, D).require_grad();
     let bd = matrix(&p.b_dec.value, 1, D).require_grad();
     let xt = matrix(&x, B, D);
-    let codes = Packed::all(&p.w_enc.value, &p.b_enc.value, D).top_k(Path::best(), &x, &p.b_dec.value, 3).0;
+    let encoder = Encoder::all(&p.w_enc.value, &p.b_enc.value, D);
+    let codes = encoder.select(Path::best(), &x, &p.b_dec.value, Selection::TopK(3)).codes;
     let mut mask = vec![0f32; B * F];
     (0..B).for_each(|b| codes.row(b).0.iter().for_each(|&l| mask[b * F + l as usize] = 1.0));
     let z = (xt.clone() - bd.clone()).matmul(we.clone().transpose()) + be.clone();
