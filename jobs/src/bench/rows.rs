@@ -27,8 +27,11 @@ impl Rows {
         };
         if x.len() < shape.batch * d_in {
             let there = x.len() / d_in.max(1);
-            return Err(Error::spec(format!("the shards hold {there} rows, less than one batch of {}", shape.batch))
-                .field("--batch"));
+            return Err(Error::spec(format!(
+                "the shards hold {there} rows, less than one batch of {}",
+                shape.batch
+            ))
+            .field("--batch"));
         }
         unit_rms(&mut x, d_in);
         Ok(Rows { d_in, x, batch: shape.batch })
@@ -57,7 +60,8 @@ const ACTIVE: usize = 16;
 
 /// Sums of a few of many directions, with noise: what a dictionary can learn.
 fn planted(rows: usize, d: usize) -> Vec<f32> {
-    let directions: Vec<f32> = (0..d * d * DIRECTIONS_PER_DIMENSION).map(|i| signed(&[1, i as u64])).collect();
+    let directions: Vec<f32> =
+        (0..d * d * DIRECTIONS_PER_DIMENSION).map(|i| signed(&[1, i as u64])).collect();
     let mut x = Vec::with_capacity(rows * d);
     for row in 0..rows as u64 {
         let first = x.len();
@@ -89,16 +93,7 @@ mod tests {
 
     #[test]
     fn made_up_rows_have_unit_mean_square_norm_and_go_round() {
-        let shape = Shape {
-            d: 12,
-            n: 24,
-            k: 2,
-            batch: 10,
-            threads: 1,
-            data: None,
-            warmup: 0,
-            rounds: 1,
-        };
+        let shape = Shape { d: 12, n: 24, k: 2, batch: 10, threads: 1, data: None, warmup: 0, rounds: 1 };
         let rows = Rows::new(&shape).unwrap();
         let squares: f32 = rows.x.iter().map(|v| v * v).sum();
         assert!((squares / (10 * BATCHES) as f32 - 1.0).abs() < 1e-3);

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
-use arrow::{array::RecordBatch, compute::concat_batches};
+use arrow::{
+    array::RecordBatch,
+    compute::concat_batches,
+    datatypes::{Field, Schema},
+};
 use atomflow_schemas::partial::Partial;
 use atomflow_workers::stats::ShardPartial;
 use bytes::Bytes;
