@@ -14,7 +14,7 @@ use crate::{
     kernels::{
         Path, Real,
         csc::{self, ByLatent},
-        encode::{Encoder, Selected, Selection},
+        encode::{Encoder, Screen, Selected, Selection},
         gather,
         lanes::{self, LaneStarts},
         simd::Kernel,
@@ -97,6 +97,8 @@ impl<R: Real> LatentGrad<R> {
 pub struct Step<'a, R> {
     /// Instructions to use.
     pub path: Path,
+    /// Whether integers look at the latents first.
+    pub screen: Screen,
     /// The parameters, before the step.
     pub parameters: &'a Parameters<R>,
     /// Rows, `[rows, d_in]`, lane after lane.
@@ -113,7 +115,7 @@ impl Objective {
         let (p, d) = (step.parameters, step.parameters.d_in);
         let encoder = Encoder::all(&p.w_enc.value, &p.b_enc.value, d);
         let Selected { codes, values, .. } =
-            encoder.select(step.path, step.x, &p.b_dec.value, Selection::TopK(self.k));
+            encoder.select(step.path, step.screen, step.x, &p.b_dec.value, Selection::TopK(self.k));
         let mut error = vec![R::ZERO; step.x.len()];
         gather::decode(step.path, &codes, &values, &p.w_dec.value, &p.b_dec.value, &mut error);
         error.par_iter_mut().zip(step.x).for_each(|(e, &x)| *e = x - *e);
@@ -161,7 +163,7 @@ impl Objective {
         }
         let encoder = Encoder::subset(&p.w_enc.value, &p.b_enc.value, d, step.dead);
         let Selected { codes, values, .. } =
-            encoder.select(step.path, step.x, &p.b_dec.value, Selection::TopK(self.k_aux));
+            encoder.select(step.path, step.screen, step.x, &p.b_dec.value, Selection::TopK(self.k_aux));
         let mut residual = vec![R::ZERO; error.len()];
         gather::decode(step.path, &codes, &values, &p.w_dec.value, &vec![R::ZERO; d], &mut residual);
         residual.par_iter_mut().zip(error).for_each(|(r, &e)| *r = e - *r);

@@ -95,6 +95,7 @@ impl<V: SaeVariant> Sae<V> {
         let dead = self.dead.list();
         let step = Step {
             path: self.path,
+            screen: self.threads.screen(),
             parameters: &self.parameters,
             x: batch.x,
             lanes: batch.lanes,

@@ -55,7 +55,7 @@ fn dense<R: Real>(p: &Parameters<R>, backward: &Backward<R>) -> [Vec<f64>; 4] {
 
 fn run<R: Real>(objective: &Objective, dead: &[u32], lanes: &[usize]) -> (Losses, [Vec<f64>; 4], Codes) {
     let (parameters, x) = golden::<R>();
-    let step = Step { path: Path::best(), parameters: &parameters, x: &x, lanes, dead };
+    let step = Step { path: Path::best(), screen: Screen::Off, parameters: &parameters, x: &x, lanes, dead };
     let backward = objective.evaluate(&step);
     (backward.losses, dense(&parameters, &backward), backward.codes)
 }
@@ -128,14 +128,14 @@ fn few_dead_latents_scale_the_auxiliary_loss() {
 
 /// Loss with the auxiliary residual held fixed, as AuxK detaches it.
 fn loss_at(p: &Parameters<f64>, x: &[f64], objective: &Objective, dead: &[u32], detached: &[f64]) -> f64 {
-    let step = Step { path: Path::Portable, parameters: p, x, lanes: LANES, dead };
+    let step = Step { path: Path::Portable, screen: Screen::Off, parameters: p, x, lanes: LANES, dead };
     let main = objective.evaluate(&step).losses.reconstruction;
     if dead.is_empty() {
         return main;
     }
     let encoder = Encoder::subset(&p.w_enc.value, &p.b_enc.value, D, dead);
     let selection = Selection::TopK(objective.k_aux);
-    let Selected { codes, values, .. } = encoder.select(Path::Portable, x, &p.b_dec.value, selection);
+    let Selected { codes, values, .. } = encoder.select(Path::Portable, Screen::Off, x, &p.b_dec.value, selection);
     let mut hat = vec![0f64; x.len()];
     gather::decode(Path::Portable, &codes, &values, &p.w_dec.value, &[0.0; D], &mut hat);
     let norms: Vec<f64> = detached.chunks(D).map(|r| r.iter().map(|v| v * v).sum()).collect();
@@ -148,7 +148,7 @@ fn loss_at(p: &Parameters<f64>, x: &[f64], objective: &Objective, dead: &[u32], 
 fn error_of(p: &Parameters<f64>, x: &[f64], k: usize) -> Vec<f64> {
     let encoder = Encoder::all(&p.w_enc.value, &p.b_enc.value, D);
     let Selected { codes, values, .. } =
-        encoder.select(Path::Portable, x, &p.b_dec.value, Selection::TopK(k));
+        encoder.select(Path::Portable, Screen::Off, x, &p.b_dec.value, Selection::TopK(k));
     let mut hat = vec![0f64; x.len()];
     gather::decode(Path::Portable, &codes, &values, &p.w_dec.value, &p.b_dec.value, &mut hat);
     x.iter().zip(&hat).map(|(x, h)| x - h).collect()
@@ -161,7 +161,7 @@ fn gradients_equal_central_differences() {
             let objective = Objective { per_variance, ..objective };
             let (p, x) = golden::<f64>();
             let detached = error_of(&p, &x, objective.k);
-            let step = Step { path: Path::best(), parameters: &p, x: &x, lanes: LANES, dead };
+            let step = Step { path: Path::best(), screen: Screen::Off, parameters: &p, x: &x, lanes: LANES, dead };
             let grads = dense(&p, &objective.evaluate(&step));
             for (which, grad) in grads.iter().enumerate() {
                 for (i, &g) in grad.iter().enumerate() {
@@ -187,7 +187,7 @@ fn gradients_equal_central_differences() {
 fn every_path_gives_the_same_bits() {
     let (p, x) = golden::<f32>();
     let of = |path| {
-        let step = Step { path, parameters: &p, x: &x, lanes: &[0, 2, 5], dead: &[8, 9, 10, 11] };
+        let step = Step { path, screen: Screen::Off, parameters: &p, x: &x, lanes: &[0, 2, 5], dead: &[8, 9, 10, 11] };
         dense(&p, &TOP_K_AUX.evaluate(&step))
     };
     for path in Path::available() {
@@ -223,7 +223,7 @@ fn gradients_equal_burn_autodiff() {
     let bd = matrix(&p.b_dec.value, 1, D).require_grad();
     let xt = matrix(&x, B, D);
     let encoder = Encoder::all(&p.w_enc.value, &p.b_enc.value, D);
-    let codes = encoder.select(Path::best(), &x, &p.b_dec.value, Selection::TopK(3)).codes;
+    let codes = encoder.select(Path::best(), Screen::Off, &x, &p.b_dec.value, Selection::TopK(3)).codes;
     let mut mask = vec![0f32; B * F];
     (0..B).for_each(|b| codes.row(b).0.iter().for_each(|&l| mask[b * F + l as usize] = 1.0));
     let z = (xt.clone() - bd.clone()).matmul(we.clone().transpose()) + be.clone();
