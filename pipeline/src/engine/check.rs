@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use atomflow_workers::{
-    kernels::{Path, encode::{Encoder, Selection}},
+    kernels::{Path, encode::{Encoder, Screen, Selection}},
     random::{hash, unit},
     threads::Threads,
 };
@@ -134,7 +134,7 @@ fn measure_gflops(threads: &Threads, d_in: usize) -> f64 {
     let began = Instant::now();
     let mut rounds = 0u32;
     while began.elapsed() < Duration::from_secs(1) {
-        threads.install(|| encoder.select(path, &x, &offset, Selection::TopK(32)));
+        threads.install(|| encoder.select(path, Screen::Off, &x, &offset, Selection::TopK(32)));
         rounds += 1;
     }
     2.0 * (rows * d_in * n) as f64 * f64::from(rounds) / began.elapsed().as_secs_f64() / 1e9

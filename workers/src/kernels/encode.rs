@@ -4,20 +4,36 @@
 //! ([`block`]); a [`sink`] keeps what the [`Selection`] asks for. Exact, ties included: every path,
 //! and the int8 pre-screen, give the same pairs and the same bits.
 
+mod avx512;
 mod block;
+mod candidates;
 mod order;
+mod quantise;
+mod rescore;
 mod rows;
+mod screen;
 mod sink;
+mod vnni;
 
 use rayon::prelude::*;
 
 use self::{
     block::block_rows,
     rows::{Rows, assemble},
+    screen::Call,
     sink::{Above, BatchTop, RowTop, Sink, cut},
+};
+pub use self::{
+    quantise::Quantised,
+    screen::{Screen, Screened, Screening},
 };
 use super::{real::Real, simd::Path};
 use crate::codes::Codes;
+
+/// See [`super::peak::int8`].
+pub(super) fn int8_peak(rounds: u64) -> Option<i32> {
+    vnni::peak(rounds)
+}
 
 /// Columns of the widest tile.
 const WIDEST_PANEL: usize = 32;
@@ -44,6 +60,8 @@ pub struct Selected<R> {
     pub values: Vec<R>,
     /// The smallest value kept, for [`Selection::BatchTopK`] alone: what inference learns θ from.
     pub threshold: Option<R>,
+    /// What the pre-screen did; zeros where there was none.
+    pub screening: Screening,
 }
 
 /// Encoder weights where they lie in the learner: panels are packed as they are used, so that no
@@ -55,17 +73,18 @@ pub struct Encoder<'a, R> {
     d_in: usize,
     /// Latent of each column; `None` for all latents in order.
     latents: Option<&'a [u32]>,
+    quantised: Option<&'a Quantised>,
 }
 
 impl<'a, R: Real> Encoder<'a, R> {
     /// All latents. `w_enc` is row-major `[n_latents, d_in]`, `b_enc` `[n_latents]`.
     pub fn all(w_enc: &'a [R], b_enc: &'a [R], d_in: usize) -> Self {
-        Encoder { w_enc, b_enc, d_in, latents: None }
+        Encoder { w_enc, b_enc, d_in, latents: None, quantised: None }
     }
 
     /// The latents listed, ascending; codes still carry the original numbers.
     pub fn subset(w_enc: &'a [R], b_enc: &'a [R], d_in: usize, latents: &'a [u32]) -> Self {
-        Encoder { w_enc, b_enc, d_in, latents: Some(latents) }
+        Encoder { w_enc, b_enc, d_in, latents: Some(latents), quantised: None }
     }
 
     /// How many latents take part.
@@ -88,9 +107,43 @@ impl<'a, R: Real> Encoder<'a, R> {
         self.b_enc[self.latent(column)]
     }
 
+    /// Integers for [`Encoder::with`], for rows like `x`; `None` where no pre-screen is available.
+    pub fn quantise(&self, path: Path, x: &[R], b_dec: &[R]) -> Option<Quantised> {
+        R::quantised(path, self, x, b_dec)
+    }
+
+    /// Screens with integers made before, of these very weights and latents.
+    pub fn with(self, quantised: &'a Quantised) -> Self {
+        Encoder { quantised: Some(quantised), ..self }
+    }
+
     /// Codes of `x`, row-major `[rows, d_in]`, after `b_dec` (`[d_in]`) is subtracted. Runs on the
     /// current rayon pool; rows do not depend on each other, so how they are cut changes no bit.
-    pub fn select(&self, path: Path, x: &[R], b_dec: &[R], selection: Selection<R>) -> Selected<R> {
+    pub fn select(
+        &self,
+        path: Path,
+        screen: Screen,
+        x: &[R],
+        b_dec: &[R],
+        selection: Selection<R>,
+    ) -> Selected<R> {
+        if let (Screen::Int8, Selection::TopK(k)) = (screen, selection) {
+            if let Some(selected) = R::screened(Call { encoder: *self, path, x, b_dec, k }) {
+                return selected;
+            }
+        }
+        let (blocks, threshold) = self.select_blocks(path, x, b_dec, selection);
+        self.finish(blocks, threshold)
+    }
+
+    /// Pairs by block, and the threshold where there is one.
+    fn select_blocks(
+        &self,
+        path: Path,
+        x: &[R],
+        b_dec: &[R],
+        selection: Selection<R>,
+    ) -> (Vec<Rows<R>>, Option<R>) {
         let room = |k: usize| k.saturating_mul(x.len() / self.d_in.max(1));
         let mut blocks = match selection {
             Selection::TopK(k) => self.blocks(path, x, b_dec, |rows| RowTop::<R, false>::new(rows, k)),
@@ -105,7 +158,7 @@ impl<'a, R: Real> Encoder<'a, R> {
             Selection::BatchTopK(k) => cut(&mut blocks, room(k)),
             _ => None,
         };
-        self.finish(blocks, threshold)
+        (blocks, threshold)
     }
 
     /// One threshold per column.
@@ -131,7 +184,7 @@ impl<'a, R: Real> Encoder<'a, R> {
             blocks.iter_mut().for_each(|block| block.rename(latents));
         }
         let (codes, values) = assemble(&blocks, self.b_enc.len());
-        Selected { codes, values, threshold }
+        Selected { codes, values, threshold, screening: Screening::default() }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     codes::Codes,
     kernels::{
         Path, Real,
-        encode::{Encoder, Selected, Selection},
+        encode::{Encoder, Screen, Selected, Selection},
         lanes::LaneStarts,
         residual::{Coded, Residual, residual},
     },
@@ -63,6 +63,8 @@ pub struct Backward<'a, R> {
 pub struct Step<'batch, 'learner, R> {
     /// Instructions to use.
     pub path: Path,
+    /// Whether integers look at the latents first.
+    pub screen: Screen,
     /// The parameters, before the step.
     pub parameters: &'learner Parameters<R>,
     /// Rows, `[rows, d_in]`, lane after lane.
@@ -81,7 +83,7 @@ impl Objective {
         let p = step.parameters;
         let encoder = Encoder::all(&p.w_enc.value, &p.b_enc.value, p.d_in);
         let Selected { codes, values, .. } =
-            encoder.select(step.path, step.x, &p.b_dec.value, Selection::TopK(self.k));
+            encoder.select(step.path, step.screen, step.x, &p.b_dec.value, Selection::TopK(self.k));
         let offset = &p.b_dec.value;
         let main =
             step.residual(step.x, &Coded { codes: &codes, values: &values, w_dec: &p.w_dec.value, offset });
@@ -120,7 +122,7 @@ impl Objective {
         let p = step.parameters;
         let encoder = Encoder::subset(&p.w_enc.value, &p.b_enc.value, p.d_in, step.dead);
         let Selected { codes, values, .. } =
-            encoder.select(step.path, step.x, &p.b_dec.value, Selection::TopK(self.k_aux));
+            encoder.select(step.path, step.screen, step.x, &p.b_dec.value, Selection::TopK(self.k_aux));
         let offset = &vec![R::ZERO; p.d_in];
         let left =
             step.residual(&main.e, &Coded { codes: &codes, values: &values, w_dec: &p.w_dec.value, offset });

@@ -92,6 +92,7 @@ impl<V: SaeVariant> Sae<V> {
         let facts = || BatchFacts::here(self.path, batch.x, self.parameters.d_in, batch.lanes);
         let step = Step {
             path: self.path,
+            screen: self.threads.screen(),
             parameters: &self.parameters,
             x: batch.x,
             lanes: batch.lanes,

@@ -3,6 +3,8 @@
 //! Makhzani & Frey 2013 (k-sparse autoencoders); Gao et al. 2024 (*Scaling and evaluating sparse
 //! autoencoders*), `openai/sparse_autoencoder`. The residual of the auxiliary loss is detached.
 
+use std::sync::OnceLock;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -13,7 +15,7 @@ use crate::{
     export::{self, ExportedFile},
     kernels::{
         Path,
-        encode::{Encoder, Selection},
+        encode::{Encoder, Quantised, Selection},
         gather,
     },
     learner::{DictLearner, Dictionary, Mismatch, Setup},
@@ -125,12 +127,14 @@ pub struct FrozenTopK {
     k: usize,
     path: Path,
     parameters: FrozenParameters,
+    /// Made from the first rows, kept for all blocks.
+    quantised: OnceLock<Option<Quantised>>,
 }
 
 impl FrozenTopK {
     /// With `k` latents kept per row.
     pub fn new(k: usize, parameters: FrozenParameters) -> Self {
-        FrozenTopK { k, path: Path::best(), parameters }
+        FrozenTopK { k, path: Path::best(), parameters, quantised: OnceLock::new() }
     }
 }
 
@@ -145,8 +149,15 @@ impl Dictionary for FrozenTopK {
 
     fn encode(&self, x: &[f32]) -> Codes {
         let p = &self.parameters;
-        let encoder = Encoder::all(&p.w_enc, &p.b_enc, p.d_in);
-        p.threads.install(|| encoder.select(self.path, x, &p.b_dec, Selection::TopK(self.k)).codes)
+        let mut encoder = Encoder::all(&p.w_enc, &p.b_enc, p.d_in);
+        let screen = p.threads.screen();
+        p.threads.install(|| {
+            if screen.available() {
+                let made = self.quantised.get_or_init(|| encoder.quantise(self.path, x, &p.b_dec));
+                encoder = made.as_ref().map_or(encoder, |quantised| encoder.with(quantised));
+            }
+            encoder.select(self.path, screen, x, &p.b_dec, Selection::TopK(self.k)).codes
+        })
     }
 
     fn decode(&self, codes: &Codes, x_hat: &mut [f32]) {

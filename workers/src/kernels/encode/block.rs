@@ -1,6 +1,6 @@
 //! One block of rows against all latents: pre-activations live in a register tile and are never stored.
 
-use super::{Encoder, rows::Rows, sink::Sink};
+use super::{Encoder, avx512::SIDE, rows::Rows, sink::Sink};
 use crate::kernels::{Path, Real, simd::Kernel};
 
 /// Rows that share one walk over the weights: packing a panel and fetching it from memory are then
@@ -26,13 +26,14 @@ pub(super) fn run<R: Real, S: Sink<R>>(
     sink: S,
 ) -> Rows<R> {
     match path {
-        Path::Avx512 => path.run(Block::<R, S, 12, 32> { encoder, x, b_dec, sink }),
-        _ => path.run(Block::<R, S, 6, 16> { encoder, x, b_dec, sink }),
+        Path::Avx512 => path.run(Block::<R, S, 12, 32> { path, encoder, x, b_dec, sink }),
+        _ => path.run(Block::<R, S, 6, 16> { path, encoder, x, b_dec, sink }),
     }
 }
 
 /// `x` is `[rows, d_in]`, `b_dec` `[d_in]`; tiles have `ROWS` rows and `COLS` latents.
 struct Block<'a, R, S, const ROWS: usize, const COLS: usize> {
+    path: Path,
     encoder: Encoder<'a, R>,
     x: &'a [R],
     b_dec: &'a [R],
@@ -48,7 +49,7 @@ impl<R: Real, S: Sink<R>, const ROWS: usize, const COLS: usize> Kernel for Block
         let tiles = interleave_rows::<R, ROWS>(self.x, self.b_dec);
         let mut panel = vec![R::ZERO; d * COLS];
         for first in (0..self.encoder.columns()).step_by(COLS) {
-            let bias = self.encoder.panel::<COLS>(first, &mut panel);
+            let bias = self.encoder.panel::<COLS>(self.path, first, &mut panel);
             for (t, tile) in tiles.chunks_exact(d * ROWS).enumerate() {
                 let pre_acts = multiply::<R, ROWS, COLS>(tile, &panel, &bias);
                 for (r, row) in pre_acts.iter().enumerate().take(n_rows - t * ROWS) {
@@ -64,38 +65,18 @@ impl<R: Real> Encoder<'_, R> {
     /// Writes `COLS` latents from column `first` on, `d_in`-major, and returns their biases. Columns
     /// beyond the last have a NaN bias: no comparison selects them.
     #[inline(always)]
-    fn panel<const COLS: usize>(&self, first: usize, panel: &mut [R]) -> [R; COLS] {
-        let mut bias = [R::of(f64::NAN); COLS];
+    fn panel<const COLS: usize>(&self, path: Path, first: usize, panel: &mut [R]) -> [R; COLS] {
+        let last = self.columns() - 1;
         let (panel, _) = panel.as_chunks_mut::<COLS>();
-        let columns = COLS.min(self.columns() - first);
-        for (c, bias) in bias.iter_mut().enumerate().take(columns) {
-            *bias = self.bias(first + c);
+        for c in (0..COLS).step_by(SIDE) {
+            let rows: [&[R]; SIDE] = std::array::from_fn(|i| self.weights((first + c + i).min(last)));
+            let done = if path == Path::Avx512 { R::interleaved(rows, panel, c) } else { 0 };
+            for (i, out) in panel.iter_mut().enumerate().skip(done) {
+                out[c..c + SIDE].copy_from_slice(&rows.map(|row| row[i]));
+            }
         }
-        for c in (0..columns).step_by(SQUARE) {
-            let rows = std::array::from_fn(|i| self.weights(first + (c + i).min(columns - 1)));
-            transpose(rows, panel, c);
-        }
-        bias
-    }
-}
-
-/// Side of the squares in which weights are transposed.
-const SQUARE: usize = 8;
-
-/// `panel[i][first + j] = rows[j][i]`, square by square: a square stays in registers.
-#[inline(always)]
-fn transpose<R: Real, const COLS: usize>(rows: [&[R]; SQUARE], panel: &mut [[R; COLS]], first: usize) {
-    let squares: [&[[R; SQUARE]]; SQUARE] = rows.map(|row| row.as_chunks().0);
-    let (blocks, tail) = panel.as_chunks_mut::<SQUARE>();
-    for (b, block) in blocks.iter_mut().enumerate() {
-        let square: [[R; SQUARE]; SQUARE] = std::array::from_fn(|j| squares[j][b]);
-        for (i, out) in block.iter_mut().enumerate() {
-            out[first..first + SQUARE].copy_from_slice(&square.map(|row| row[i]));
-        }
-    }
-    let done = blocks.len() * SQUARE;
-    for (i, out) in tail.iter_mut().enumerate() {
-        out[first..first + SQUARE].copy_from_slice(&rows.map(|row| row[done + i]));
+        let bias = |c| if first + c > last { R::of(f64::NAN) } else { self.bias(first + c) };
+        std::array::from_fn(bias)
     }
 }
 
@@ -116,7 +97,7 @@ fn interleave_rows<R: Real, const ROWS: usize>(x: &[R], b_dec: &[R]) -> Vec<R> {
 
 /// One register tile: `bias + tileᵀ·panel`, one fused chain per output, ascending in `d_in`.
 #[inline(always)]
-pub(super) fn multiply<R: Real, const ROWS: usize, const COLS: usize>(
+fn multiply<R: Real, const ROWS: usize, const COLS: usize>(
     tile: &[R],
     panel: &[R],
     bias: &[R; COLS],

@@ -9,17 +9,21 @@ pub(super) struct Near<R> {
     pub(super) count: usize,
 }
 
-/// Halvings of the interval in which the k-th largest is looked for: 2⁻¹² of it is left.
-const HALVINGS: usize = 12;
-/// As close as this to `k` is close enough.
-const ENOUGH: usize = 4;
+/// Halvings of the interval in which the k-th largest is looked for: 2⁻¹⁶ of it is left.
+const HALVINGS: usize = 16;
 
 /// Looks for the k-th largest from below by bisection: a pass over a hundred values is a few vector
 /// instructions, where a quickselect mispredicts a branch on every other value.
 ///
-/// At least `k` values must reach `floor`; then at least `k` reach the bound.
+/// It ends when no more than `enough` values beyond `k` reach the bound. At least `k` values must reach `floor`; then at least `k` reach the bound.
 #[inline(always)]
-pub(super) fn near_kth<R: Real>(values: &[R], rank: impl Fn(R) -> R, k: usize, floor: R) -> Near<R> {
+pub(super) fn near_kth<R: Real>(
+    values: &[R],
+    rank: impl Fn(R) -> R,
+    k: usize,
+    enough: usize,
+    floor: R,
+) -> Near<R> {
     let mut high = floor;
     for &v in values {
         let v = rank(v);
@@ -27,7 +31,7 @@ pub(super) fn near_kth<R: Real>(values: &[R], rank: impl Fn(R) -> R, k: usize, f
     }
     let mut near = Near { bound: floor, count: values.len() };
     for _ in 0..HALVINGS {
-        if near.count <= k + ENOUGH {
+        if near.count <= k + enough {
             break;
         }
         let middle = near.bound + (high - near.bound) * R::of(0.5);
@@ -91,7 +95,7 @@ mod tests {
     fn the_bound_lies_just_below_the_kth() {
         let values: Vec<f32> = (0..200).map(|i| ((i * 7919) % 1009) as f32).collect();
         for k in [1, 5, 32, 199, 200] {
-            let near = near_kth(&values, |v| v, k, 0.0);
+            let near = near_kth(&values, |v| v, k, 4, 0.0);
             assert_eq!(near.count, values.iter().filter(|&&v| v >= near.bound).count());
             assert!(near.count >= k && near.bound <= kth(&values, |v| v, k), "{k} {near:?}");
             assert!(near.count <= k + 8, "{k} {near:?}");

@@ -35,7 +35,7 @@ impl<R: Real> Case<R> {
     }
 
     fn select(&self, path: Path, selection: Selection<R>) -> Vec<Vec<(u32, R)>> {
-        let selected = self.encoder().select(path, &self.x, &self.b_dec, selection);
+        let selected = self.encoder().select(path, Screen::Off, &self.x, &self.b_dec, selection);
         pairs(&selected)
     }
 }
@@ -115,7 +115,7 @@ fn a_batch_keeps_its_largest_wherever_they_are() {
         flat.sort_by_key(|e| (e.1, e.2));
         flat.iter().for_each(|&(z, r, latent)| expected[r].push((latent, z)));
         for path in Path::available() {
-            let got = case.encoder().select(path, &case.x, &case.b_dec, Selection::BatchTopK(k));
+            let got = case.encoder().select(path, Screen::Off, &case.x, &case.b_dec, Selection::BatchTopK(k));
             assert_eq!(pairs(&got), expected, "{path:?} n={n} d={d} k={k}");
             assert_eq!(got.threshold, smallest);
         }
@@ -127,7 +127,7 @@ fn ties_go_to_the_lower_latent_and_the_lower_row() {
     let (w, b, x) = (vec![1.0f32; 300], vec![0.0; 300], [2.0f32, 2.0, 2.0]);
     let encoder = Encoder::all(&w, &b, 1);
     for path in Path::available() {
-        let of = |selection| encoder.select(path, &x, &[0.0], selection).codes;
+        let of = |selection| encoder.select(path, Screen::Off, &x, &[0.0], selection).codes;
         assert_eq!(of(Selection::TopK(4)).row(1).0, [0, 1, 2, 3]);
         assert_eq!(of(Selection::AbsTopK(4)).row(2).0, [0, 1, 2, 3]);
         let batch = of(Selection::BatchTopK(150));
@@ -144,7 +144,7 @@ fn a_subset_keeps_the_numbers() {
     let subset = Encoder::subset(&case.w, &case.b, case.d, &latents);
     let theta: Vec<f32> = (0..50).map(|i| if i == 12 { -9.0 } else { 9.0 }).collect();
     for (selection, k) in [(Selection::TopK(5), 5), (Selection::Above(&theta), 1)] {
-        let got = pairs(&subset.select(Path::best(), &case.x, &case.b_dec, selection));
+        let got = pairs(&subset.select(Path::best(), Screen::Off, &case.x, &case.b_dec, selection));
         let of = |row: &Vec<(u32, f32)>| -> Vec<(u32, f32)> {
             let listed = row.iter().copied().filter(|p| p.0 >= 10);
             match selection {

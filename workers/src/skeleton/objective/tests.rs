@@ -64,7 +64,7 @@ fn step<'a, R: Real>(
     dead: &'a [u32],
 ) -> Step<'a, 'a, R> {
     let scatter = lanes::moments(path, x, D, lanes).scatter(B);
-    Step { path, parameters, x, lanes, scatter, dead }
+    Step { path, screen: Screen::Off, parameters, x, lanes, scatter, dead }
 }
 
 fn run<R: Real>(objective: &Objective, dead: &[u32], lanes: &[usize]) -> (Losses, [Vec<f64>; 4], Codes) {
@@ -148,7 +148,8 @@ fn loss_at(p: &Parameters<f64>, x: &[f64], objective: &Objective, dead: &[u32], 
     }
     let encoder = Encoder::subset(&p.w_enc.value, &p.b_enc.value, D, dead);
     let selection = Selection::TopK(objective.k_aux);
-    let Selected { codes, values, .. } = encoder.select(Path::Portable, x, &p.b_dec.value, selection);
+    let Selected { codes, values, .. } =
+        encoder.select(Path::Portable, Screen::Off, x, &p.b_dec.value, selection);
     let mut hat = vec![0f64; x.len()];
     gather::decode(Path::Portable, &codes, &values, &p.w_dec.value, &[0.0; D], &mut hat);
     let scatter = lanes::moments(Path::Portable, detached, D, LANES).scatter(B);
@@ -160,7 +161,7 @@ fn loss_at(p: &Parameters<f64>, x: &[f64], objective: &Objective, dead: &[u32], 
 fn error_of(p: &Parameters<f64>, x: &[f64], k: usize) -> Vec<f64> {
     let encoder = Encoder::all(&p.w_enc.value, &p.b_enc.value, D);
     let Selected { codes, values, .. } =
-        encoder.select(Path::Portable, x, &p.b_dec.value, Selection::TopK(k));
+        encoder.select(Path::Portable, Screen::Off, x, &p.b_dec.value, Selection::TopK(k));
     let mut hat = vec![0f64; x.len()];
     gather::decode(Path::Portable, &codes, &values, &p.w_dec.value, &p.b_dec.value, &mut hat);
     x.iter().zip(&hat).map(|(x, h)| x - h).collect()
@@ -235,7 +236,7 @@ fn gradients_equal_burn_autodiff() {
     let bd = matrix(&p.b_dec.value, 1, D).require_grad();
     let xt = matrix(&x, B, D);
     let encoder = Encoder::all(&p.w_enc.value, &p.b_enc.value, D);
-    let codes = encoder.select(Path::best(), &x, &p.b_dec.value, Selection::TopK(3)).codes;
+    let codes = encoder.select(Path::best(), Screen::Off, &x, &p.b_dec.value, Selection::TopK(3)).codes;
     let mut mask = vec![0f32; B * F];
     (0..B).for_each(|b| codes.row(b).0.iter().for_each(|&l| mask[b * F + l as usize] = 1.0));
     let z = (xt.clone() - bd.clone()).matmul(we.clone().transpose()) + be.clone();

@@ -8,6 +8,8 @@ use crate::kernels::{
 
 /// Candidates kept beyond `k` before pruning, at least: rarely full, small enough to stay in L1.
 const SLACK: usize = 96;
+/// As close to `k` as this is close enough while columns are still coming.
+const ENOUGH: usize = 4;
 /// Room for the columns of one tile beyond a full list.
 const TILE: usize = 32;
 
@@ -72,7 +74,7 @@ fn prune<R: Real, const SIGNED: bool>(
     columns: &mut [u32],
     values: &mut [R],
 ) -> usize {
-    let near = order::near_kth(values, rank::<R, SIGNED>, k, *threshold);
+    let near = order::near_kth(values, rank::<R, SIGNED>, k, ENOUGH, *threshold);
     if near.count <= k + SLACK / 2 {
         *threshold = near.bound;
         return order::retain(columns, values, |z| rank::<R, SIGNED>(z) >= near.bound);
