@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 
+use super::rooms::Rooms;
 use crate::{
     codes::Codes,
     kernels::{
         Real,
         csc::{self, ByLatent, SumRows},
-        prefetch,
+        prefetch, vector,
     },
 };
 
@@ -32,8 +33,8 @@ impl<R: Real> Term<R> {
         scale: f64,
     ) -> Self {
         let rate = R::of(-2.0 * scale);
-        crate::kernels::vector::scale(rate, &mut values);
-        crate::kernels::vector::scale(rate, &mut along_atoms);
+        vector::scale(rate, &mut values);
+        vector::scale(rate, &mut along_atoms);
         Term { by_latent: ByLatent::of(codes, &values, &along_atoms), y }
     }
 }
@@ -115,6 +116,11 @@ impl<R: Real> Gradient<'_, R> {
     /// Gradient of `b_dec`, given `Σ_latents db_enc·w_enc` (`[d_in]`): the pre-bias enters twice.
     pub fn b_dec(&self, through_encoder: &[f64]) -> Vec<R> {
         self.offset.iter().zip(through_encoder).map(|(&direct, &enc)| R::of(direct - enc)).collect()
+    }
+
+    /// Gives the memory of the terms back.
+    pub fn vacate(self, rooms: &mut Rooms<R>) {
+        self.terms.into_iter().for_each(|term| rooms.give(term.y));
     }
 
     /// Whether a latent is in the main code of this batch.
