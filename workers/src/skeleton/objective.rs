@@ -141,7 +141,8 @@ impl Objective {
         let few = (step.dead.len() as f64 / self.k_aux as f64).min(1.0);
         let scale = self.aux_coefficient * few / scatter;
         let loss = few * left.moments.squared_norm / scatter;
-        Some((loss, Term::squared_error(&codes, values, left.along_atoms, left.e, scale)))
+        let term = Term::squared_error(&codes, values, left.along_atoms, left.e, scale);
+        Some((loss, term.shared_rows(step.x, &p.b_dec.value)))
     }
 }
 
