@@ -16,6 +16,7 @@ pub mod real;
 pub mod residual;
 pub mod simd;
 pub mod strip;
+pub mod tiled;
 pub mod vector;
 
 pub use real::Real;

@@ -157,3 +157,54 @@ fn project<R: Real>(e: &[R], latents: &[u32], w_dec: &[R], dots: &mut [R]) {
         *dot = vector::dot(e, &w_dec[latent as usize * d..][..d]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::{hash, unit};
+
+    fn uniform(n: usize, stream: u64) -> Vec<f32> {
+        (0..n).map(|i| (unit(hash(&[stream, i as u64])) * 2.0 - 1.0) as f32).collect()
+    }
+
+    /// Signed values, rows of 0 to 9 pairs.
+    fn code(rows: usize, n: usize) -> Codes {
+        let mut codes = Codes::new(n);
+        for row in 0..rows as u64 {
+            let fires = |l: &u32| hash(&[7, row, u64::from(*l)]) % n as u64 <= row % 10;
+            let pairs =
+                (0..n as u32).filter(fires).map(|l| (l, unit(hash(&[8, row, l.into()])) as f32 - 0.5));
+            codes.push_row(pairs.collect::<Vec<_>>());
+        }
+        codes
+    }
+
+    /// Decode, subtract, square and project, each by itself and element by element.
+    #[test]
+    fn every_path_and_width_equals_the_definition() {
+        let (rows, n, lanes) = (150, 30, [0, 70, 70, 150]);
+        let codes = code(rows, n);
+        for d in [1, 7, 16, 33, 64, 100, 144] {
+            let (x, w_dec, offset) = (uniform(rows * d, 1), uniform(n * d, 2), uniform(d, 3));
+            let coded = Coded { codes: &codes, values: &codes.values, w_dec: &w_dec, offset: &offset };
+            let (mut e, mut along_atoms) = (x.clone(), Vec::new());
+            for (r, e) in e.chunks_mut(d).enumerate() {
+                let (latents, values) = codes.row(r);
+                for c in 0..d {
+                    let pairs = latents.iter().zip(values);
+                    e[c] -= pairs.fold(offset[c], |sum, (&l, &v)| v.mul_add(w_dec[l as usize * d + c], sum));
+                }
+                along_atoms.extend(latents.iter().map(|&l| vector::dot(e, &w_dec[l as usize * d..][..d])));
+            }
+            let squares: f64 = e.iter().map(|&v| f64::from(v).powi(2)).sum();
+            for path in Path::available() {
+                let fast = residual(path, &x, &coded, &lanes, vec![f32::NAN; 9]);
+                assert_eq!(fast.e, e, "{path:?} d={d}");
+                assert_eq!(fast.along_atoms, along_atoms, "{path:?} d={d}");
+                assert!((fast.moments.squared_norm - squares).abs() < 1e-5 * squares, "{path:?} d={d}");
+                let sums = (0..d).map(|c| e.chunks(d).map(|row| f64::from(row[c])).sum::<f64>());
+                fast.moments.column_sums.iter().zip(sums).for_each(|(a, b)| assert!((a - b).abs() < 1e-9));
+            }
+        }
+    }
+}

@@ -42,21 +42,15 @@ pub fn zero<R: Real, const N: usize, const L: usize>() -> Strip<R, N, L> {
 /// The strip of `row` that starts at column `at`.
 #[inline(always)]
 pub fn load<R: Real, const N: usize, const L: usize>(row: &[R], at: usize) -> Strip<R, N, L> {
-    let (groups, _) = row[at..at + N * L].as_chunks::<L>();
     let mut strip = zero::<R, N, L>();
-    for n in 0..N {
-        strip[n] = groups[n];
-    }
+    strip.as_flattened_mut().copy_from_slice(&row[at..at + N * L]);
     strip
 }
 
 /// Writes `strip` to `row` at column `at`.
 #[inline(always)]
 pub fn store<R: Real, const N: usize, const L: usize>(strip: &Strip<R, N, L>, row: &mut [R], at: usize) {
-    let (groups, _) = row[at..at + N * L].as_chunks_mut::<L>();
-    for n in 0..N {
-        groups[n] = strip[n];
-    }
+    row[at..at + N * L].copy_from_slice(strip.as_flattened());
 }
 
 /// `sum += weight · row`, at the columns of the strip.

@@ -8,6 +8,7 @@ pub mod gradient;
 pub mod init;
 pub mod objective;
 pub mod parameters;
+pub mod rooms;
 pub mod sae;
 pub mod schedule;
 pub mod update;

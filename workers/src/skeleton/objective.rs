@@ -9,6 +9,7 @@
 use super::{
     gradient::{Gradient, Term},
     parameters::Parameters,
+    rooms::Rooms,
 };
 use crate::{
     codes::Codes,
@@ -78,19 +79,26 @@ pub struct Step<'batch, 'learner, R> {
 }
 
 impl Objective {
-    /// Forward pass and the output gradients of every term.
-    pub fn evaluate<'batch, R: Real>(&self, step: &Step<'batch, '_, R>) -> Backward<'batch, R> {
+    /// Forward pass and the output gradients of every term. The terms hold memory of `rooms`.
+    pub fn evaluate<'batch, R: Real>(
+        &self,
+        step: &Step<'batch, '_, R>,
+        rooms: &mut Rooms<R>,
+    ) -> Backward<'batch, R> {
         let p = step.parameters;
         let encoder = Encoder::all(&p.w_enc.value, &p.b_enc.value, p.d_in);
         let Selected { codes, values, .. } =
             encoder.select(step.path, step.screen, step.x, &p.b_dec.value, Selection::TopK(self.k));
         let offset = &p.b_dec.value;
-        let main =
-            step.residual(step.x, &Coded { codes: &codes, values: &values, w_dec: &p.w_dec.value, offset });
+        let main = step.residual(
+            step.x,
+            &Coded { codes: &codes, values: &values, w_dec: &p.w_dec.value, offset },
+            rooms.take(),
+        );
 
         let scale = self.reconstruction_scale(step.rows(), step.scatter);
         let reconstruction = main.moments.squared_norm * scale;
-        let (aux, aux_term) = self.aux(step, &main).unzip();
+        let (aux, aux_term) = self.aux(step, &main, rooms).unzip();
         let losses = Losses {
             squared_error: main.moments.squared_norm,
             scatter: step.scatter,
@@ -113,7 +121,12 @@ impl Objective {
     /// AuxK: dead latents explain the detached residual `e`, decoded without `b_dec`. The loss is
     /// `mean‖e − ê‖² / mean‖e − ē‖²`, scaled by `min(n_dead / k_aux, 1)` (sparsify, SAELens).
     /// None while there is nothing to explain or nobody to do it.
-    fn aux<R: Real>(&self, step: &Step<R>, main: &Residual<R>) -> Option<(f64, Term<R>)> {
+    fn aux<R: Real>(
+        &self,
+        step: &Step<R>,
+        main: &Residual<R>,
+        rooms: &mut Rooms<R>,
+    ) -> Option<(f64, Term<R>)> {
         let scatter = main.moments.scatter(step.rows());
         let idle = step.dead.is_empty() || self.k_aux == 0 || self.aux_coefficient == 0.0;
         if idle || scatter <= 0.0 || !scatter.is_finite() {
@@ -124,12 +137,16 @@ impl Objective {
         let Selected { codes, values, .. } =
             encoder.select(step.path, step.screen, step.x, &p.b_dec.value, Selection::TopK(self.k_aux));
         let offset = &vec![R::ZERO; p.d_in];
-        let left =
-            step.residual(&main.e, &Coded { codes: &codes, values: &values, w_dec: &p.w_dec.value, offset });
+        let left = step.residual(
+            &main.e,
+            &Coded { codes: &codes, values: &values, w_dec: &p.w_dec.value, offset },
+            rooms.take(),
+        );
         let few = (step.dead.len() as f64 / self.k_aux as f64).min(1.0);
         let scale = self.aux_coefficient * few / scatter;
         let loss = few * left.moments.squared_norm / scatter;
-        Some((loss, Term::squared_error(&codes, values, left.along_atoms, left.e, scale)))
+        let term = Term::squared_error(&codes, values, left.along_atoms, left.e, scale);
+        Some((loss, term.shared_rows(step.x, &p.b_dec.value)))
     }
 }
 
@@ -138,8 +155,8 @@ impl<R: Real> Step<'_, '_, R> {
         self.x.len() / self.parameters.d_in
     }
 
-    fn residual(&self, target: &[R], coded: &Coded<R>) -> Residual<R> {
-        residual(self.path, target, coded, self.lanes, Vec::new())
+    fn residual(&self, target: &[R], coded: &Coded<R>, room: Vec<R>) -> Residual<R> {
+        residual(self.path, target, coded, self.lanes, room)
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
     init,
     objective::{Backward, Objective, Step},
     parameters::{Parameter, Parameters},
+    rooms::Rooms,
     schedule::{Schedule, ScheduleSpec},
     update,
 };
@@ -88,7 +89,7 @@ impl<V: SaeVariant> Sae<V> {
         }
     }
 
-    fn train(&mut self, batch: &ActivationBatch) -> StepReport {
+    fn train(&mut self, batch: &ActivationBatch, rooms: &mut Rooms<f32>) -> StepReport {
         let facts = || BatchFacts::here(self.path, batch.x, self.parameters.d_in, batch.lanes);
         let step = Step {
             path: self.path,
@@ -99,11 +100,12 @@ impl<V: SaeVariant> Sae<V> {
             scatter: batch.facts.unwrap_or_else(facts).scatter,
             dead: self.dead.list(),
         };
-        let Backward { losses, codes, gradient } = self.objective.evaluate(&step);
+        let Backward { losses, codes, gradient } = self.objective.evaluate(&step, rooms);
         self.step += 1;
         let lr = self.schedule.lr(self.step);
         update::apply(self.path, &mut self.parameters, &gradient, &AdamStep::new(lr, self.step));
         self.dead.observe(batch.rows(), |latent| gradient.fired(latent));
+        gradient.vacate(rooms);
         StepReport {
             rows: batch.rows() as u64,
             nnz: codes.nnz() as u64,
@@ -130,7 +132,7 @@ impl<V: SaeVariant> DictLearner for Sae<V> {
         if batch.rows() == 0 {
             return StepReport { lr: self.schedule.lr(self.step), ..StepReport::default() };
         }
-        self.threads.clone().install(|| self.train(batch))
+        self.threads.clone().install(|| Rooms::reuse(|rooms| self.train(batch, rooms)))
     }
 
     fn freeze(&self, scale: f32) -> Box<dyn Dictionary> {

@@ -44,8 +44,9 @@ const TOP_K_AUX: Objective = Objective { aux_coefficient: 1.0 / 32.0, ..TOP_K };
 fn dense<R: Real>(p: &Parameters<R>, gradient: &Gradient<R>) -> [Vec<f64>; 4] {
     let (mut grad, mut out) = (LatentGrad::new(p.d_in), [const { Vec::new() }; 4]);
     let mut through = vec![0f64; p.d_in];
+    let shared = gradient.shared(0..p.n_latents());
     for latent in 0..p.n_latents() {
-        gradient.latent(latent, &mut grad);
+        gradient.latent(latent, &shared, &mut grad);
         out[0].extend(grad.w_enc.iter().map(|v| v.f64()));
         out[1].push(grad.b_enc.f64());
         out[2].extend(grad.w_dec.iter().map(|v| v.f64()));
@@ -70,7 +71,7 @@ fn step<'a, R: Real>(
 fn run<R: Real>(objective: &Objective, dead: &[u32], lanes: &[usize]) -> (Losses, [Vec<f64>; 4], Codes) {
     let (parameters, x) = golden::<R>();
     let step = step(Path::best(), &parameters, &x, lanes, dead);
-    let backward = objective.evaluate(&step);
+    let backward = objective.evaluate(&step, &mut Rooms::default());
     (backward.losses, dense(&parameters, &backward.gradient), backward.codes)
 }
 
@@ -142,7 +143,10 @@ fn few_dead_latents_scale_the_auxiliary_loss() {
 
 /// Loss with the auxiliary residual held fixed, as AuxK detaches it.
 fn loss_at(p: &Parameters<f64>, x: &[f64], objective: &Objective, dead: &[u32], detached: &[f64]) -> f64 {
-    let main = objective.evaluate(&step(Path::Portable, p, x, LANES, dead)).losses.reconstruction;
+    let main = objective
+        .evaluate(&step(Path::Portable, p, x, LANES, dead), &mut Rooms::default())
+        .losses
+        .reconstruction;
     if dead.is_empty() {
         return main;
     }
@@ -174,7 +178,8 @@ fn gradients_equal_central_differences() {
             let objective = Objective { per_variance, ..objective };
             let (p, x) = golden::<f64>();
             let detached = error_of(&p, &x, objective.k);
-            let backward = objective.evaluate(&step(Path::best(), &p, &x, LANES, dead));
+            let backward =
+                objective.evaluate(&step(Path::best(), &p, &x, LANES, dead), &mut Rooms::default());
             let grads = dense(&p, &backward.gradient);
             for (which, grad) in grads.iter().enumerate() {
                 for (i, &g) in grad.iter().enumerate() {
@@ -201,7 +206,7 @@ fn every_path_gives_the_same_bits() {
     let (p, x) = golden::<f32>();
     let of = |path| {
         let step = step(path, &p, &x, &[0, 2, 5], &[8, 9, 10, 11]);
-        dense(&p, &TOP_K_AUX.evaluate(&step).gradient)
+        dense(&p, &TOP_K_AUX.evaluate(&step, &mut Rooms::default()).gradient)
     };
     for path in Path::available() {
         assert_eq!(of(path), of(Path::Portable), "{path:?}");
