@@ -34,8 +34,10 @@ fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
+type Round = fn(f32) -> f32;
+
 /// Of rows of the planted dataset, by a rounding.
-fn checksum(rows: impl Iterator<Item = usize>, round: fn(f32) -> f32) -> String {
+fn checksum(rows: impl Iterator<Item = usize>, round: Round) -> String {
     let row = |row| Checksum::of_row(&vector(row, 16).into_iter().map(round).collect::<Vec<_>>());
     rows.map(row).sum::<Checksum>().to_string()
 }
@@ -61,7 +63,7 @@ fn rows_of(done: &Value) -> Vec<u64> {
 fn every_readable_layout_gives_the_same_rows() {
     let job = Job::new(&[]);
     let whole = |v| v;
-    let layouts: [(Layout, &str, fn(f32) -> f32); 7] = [
+    let layouts: [(Layout, &str, Round); 7] = [
         (Layout::FixedListF32, "f32", whole),
         (Layout::FixedListF16, "f16", half),
         (Layout::List, "f32", whole),

@@ -32,7 +32,7 @@ use crate::{
     source::{Dtype, FilterSpec, Location, Manifest, SourceSpec, manifest},
 };
 use draft::Draft;
-use read::Group;
+use read::{Group, Reading};
 use record::{PREFIX, Place, ShardCommit};
 use span::Cutter;
 
@@ -78,7 +78,8 @@ pub fn convert(spec: &ConvertSpec, out: &str, watch: &dyn Watch) -> Result<Conve
         return Ok(done);
     }
     let generation = tokio.block_on(Generation::claim(&output))?;
-    Conversion { tokio, output, generation, source, settings, run, watch }.go()
+    let prefetch_bytes = spec.source.prefetch_bytes;
+    Conversion { tokio, output, generation, source, settings, run, prefetch_bytes, watch }.go()
 }
 
 /// What decides the bytes, with nothing left open.
@@ -133,6 +134,7 @@ struct Conversion<'a> {
     source: Manifest,
     settings: Settings,
     run: String,
+    prefetch_bytes: u64,
     watch: &'a dyn Watch,
 }
 
@@ -140,10 +142,9 @@ impl Conversion<'_> {
     fn go(self) -> Result<Converted> {
         let mut done = self.committed()?;
         let from = done.last().map(|shard| shard.next).unwrap_or_default();
-        let rest =
-            read::groups(&self.source, self.settings.source.on_bad, from, self.tokio.handle(), |groups| {
-                self.write(groups, from, &mut done)
-            })?;
+        let (source, on_bad) = (&self.source, self.settings.source.on_bad);
+        let reading = Reading { source, on_bad, from, prefetch_bytes: self.prefetch_bytes };
+        let rest = read::groups(&reading, self.tokio.handle(), |groups| self.write(groups, from, &mut done))?;
         self.publish(&done, rest)
     }
 

@@ -1,6 +1,7 @@
 //! The rows of a source in order: one thread fetches, one decodes, one writes.
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use futures::{FutureExt, StreamExt};
 use tokio::runtime::Handle;
 
 use super::{Checksum, LeftOut, record::Place};
@@ -46,37 +47,66 @@ impl Group {
 
 type Read = Result<(Place, Fetched)>;
 
-/// Reads everything from `from` on and gives it to `work`, row group by row group.
+/// Requests at a time; more would not make one reader faster.
+const AHEAD_MAX: usize = 8;
+
+/// What is read and how.
+#[derive(Debug)]
+pub(super) struct Reading<'a> {
+    pub(super) source: &'a Manifest,
+    pub(super) on_bad: OnBad,
+    /// The first row that is wanted.
+    pub(super) from: Place,
+    /// Bytes that may be on their way.
+    pub(super) prefetch_bytes: u64,
+}
+
+/// Reads everything and gives it to `work`, row group by row group.
 pub(super) fn groups<T>(
-    source: &Manifest,
-    on_bad: OnBad,
-    from: Place,
+    reading: &Reading<'_>,
     runtime: &Handle,
     work: impl FnOnce(crossbeam_channel::IntoIter<Result<Group>>) -> Result<T>,
 ) -> Result<T> {
+    let Reading { source, on_bad, from, prefetch_bytes } = *reading;
+    let ahead = ahead(source, prefetch_bytes);
     std::thread::scope(|scope| {
         // A row group on its way between two threads is enough to keep both busy.
         let (to_decode, fetched) = bounded(1);
         let (to_write, decoded) = bounded(1);
-        scope.spawn(move || fetch_all(source, from, runtime, &to_decode));
+        scope.spawn(move || fetch_all(source, from, ahead, runtime, &to_decode));
         scope.spawn(move || decode_all(source, on_bad, &fetched, &to_write));
         work(decoded.into_iter())
     })
 }
 
 /// Ends early when nobody takes what it reads: the one who writes has failed.
-fn fetch_all(source: &Manifest, from: Place, runtime: &Handle, to: &Sender<Read>) {
-    for (number, shard) in source.shards.iter().enumerate().skip(from.shard) {
-        let first = if number == from.shard { from.row_group } else { 0 };
-        for row_group in first..shard.row_groups.len() {
-            let place = Place { shard: number, row_group, row: 0 };
-            let read = runtime.block_on(fetch(shard, row_group)).map(|fetched| (place, fetched));
-            let failed = read.is_err();
-            if to.send(read).is_err() || failed {
-                return;
-            }
+fn fetch_all(source: &Manifest, from: Place, ahead: usize, runtime: &Handle, to: &Sender<Read>) {
+    let read = |place: Place| {
+        let fetched = fetch(&source.shards[place.shard], place.row_group);
+        fetched.map(move |fetched| fetched.map(|fetched| (place, fetched)))
+    };
+    let mut reads = futures::stream::iter(places(source, from)).map(read).buffered(ahead).boxed();
+    while let Some(read) = runtime.block_on(reads.next()) {
+        let failed = read.is_err();
+        if to.send(read).is_err() || failed {
+            return;
         }
     }
+}
+
+/// The row groups from `from` on.
+fn places(source: &Manifest, from: Place) -> impl Iterator<Item = Place> {
+    let shards = source.shards.iter().enumerate().skip(from.shard);
+    shards.flat_map(move |(number, shard)| {
+        let first = if number == from.shard { from.row_group } else { 0 };
+        (first..shard.row_groups.len()).map(move |row_group| Place { shard: number, row_group, row: 0 })
+    })
+}
+
+/// Row groups that may be on their way at a time: as many as fit into `prefetch_bytes`.
+fn ahead(source: &Manifest, prefetch_bytes: u64) -> usize {
+    let largest = source.shards.iter().flat_map(|shard| &shard.row_groups).map(|group| group.bytes).max();
+    usize::try_from(prefetch_bytes / largest.unwrap_or(1).max(1)).unwrap_or(1).clamp(1, AHEAD_MAX)
 }
 
 fn decode_all(source: &Manifest, on_bad: OnBad, from: &Receiver<Read>, to: &Sender<Result<Group>>) {
