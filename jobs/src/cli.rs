@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use atomflow_pipeline::{Error, Result, error::Kind, source::Dtype};
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
-use crate::{commands, crash, json, stdout};
+use crate::{bench::Bench, commands, crash, json, stdout};
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -66,6 +66,15 @@ pub enum Command {
     Inspect {
         /// Directory or URL of the run (`out` of its spec)
         run: String,
+    },
+    /// Measure what this machine can do, what the kernels do on it, and the ratio
+    ///
+    /// Writes nothing but made-up shards for `stream` and `sweep`, in the directory for temporary
+    /// files, and removes them. Run it on an otherwise idle machine.
+    Bench {
+        /// What to measure
+        #[command(subcommand)]
+        what: Bench,
     },
     /// List what can learn: the words for `[learner] kind`
     Learners,

@@ -6,6 +6,7 @@ use atomflow_pipeline::{Result, convert, run};
 use atomflow_workers::variants;
 
 use crate::{
+    bench::{self, Bench},
     cli::{Cli, Command, ConvertArgs, JobArgs, ResumeArgs, RunArgs},
     json,
     progress::Progress,
@@ -25,6 +26,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Resume(args) => resume(args, cli.json),
         Command::Convert(args) => convert_shards(args, cli.json),
         Command::Inspect { run } => inspect(run, cli.json),
+        Command::Bench { what } => measure(what, cli.json),
         Command::Learners => learners(cli.json),
         Command::Schema => schema_text(cli.json),
     }
@@ -82,6 +84,11 @@ fn inspect(out: &str, json: bool) -> Result<()> {
     } else {
         report::inspection(out, &inspection)
     })
+}
+
+fn measure(what: &Bench, json: bool) -> Result<()> {
+    let report = bench::run(what)?;
+    stdout::write(&if json { json::line(Some("ok"), report.figures())? } else { report.text() })
 }
 
 fn learners(json: bool) -> Result<()> {

@@ -7,6 +7,7 @@
 //!
 //! Standard output carries the result and nothing else; everything else goes to standard error.
 
+pub mod bench;
 pub mod cli;
 pub mod commands;
 pub mod crash;

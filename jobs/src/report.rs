@@ -1,6 +1,6 @@
 //! What a command says to a person when it is done: pure text, from the engine's answers.
 
-mod table;
+pub(crate) mod table;
 
 use std::collections::BTreeMap;
 

@@ -6,7 +6,7 @@ use atomflow_workers::{interp::HarvestSpec, variants::LearnerSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use crate::engine::{check, inspect, resume, rows, run, stream};
+pub use crate::engine::{Layout, Streamed, check, inspect, made_up, resume, rows, run, stream};
 use crate::{calibrate::NormalizeSpec, plan::PlanSpec, source::SourceSpec};
 
 /// Everything that decides the bytes of a run. `jobs` composes it from a spec file.

@@ -19,30 +19,30 @@ pub(super) struct Machine {
 }
 
 /// Rounds of a register loop: some ten milliseconds.
-const ROUNDS: u64 = 1 << 21;
-/// Floats per array: 64 MB, twice the last cache of a large machine.
-const FLOATS: usize = 1 << 24;
+const ROUNDS: u64 = 200_000;
+/// Floats per array and thread: 32 MB, beyond the share of a thread in any last cache.
+const FLOATS: usize = 1 << 23;
 
 impl Machine {
     /// Measures; takes about a second.
     pub(super) fn measure(path: Path, threads: &Threads) -> Machine {
-        let mut arrays = peak::Arrays::new(FLOATS);
-        let mut sink = 0.0;
-        let (mut fma_flop, mut int8_op, mut bytes) = (0.0, None, 0.0);
-        let [fma_s, int8_s, memory_s] = in_turns(
+        let count = threads.count() as f64;
+        let (mut integers, mut triads) = (false, f64::INFINITY);
+        let [fma_s, int8_s] = in_turns(
             8,
             [
-                &mut || fma_flop = threads.install(|| peak::fma(path, ROUNDS)),
-                &mut || int8_op = threads.install(|| peak::int8(path, ROUNDS)),
-                &mut || bytes = threads.install(|| arrays.triad(path)),
+                &mut || drop(threads.on_each(|| peak::fma(path, ROUNDS))),
+                &mut || integers = threads.on_each(|| peak::int8(ROUNDS)).iter().all(Option::is_some),
             ],
         );
-        sink += arrays.any();
-        std::hint::black_box(sink);
+        for seconds in threads.on_each(|| triad(path)) {
+            // The slowest thread: bandwidth is shared.
+            triads = if triads.is_finite() { triads.max(seconds) } else { seconds };
+        }
         Machine {
-            flops: fma_flop / fma_s,
-            int8_ops: int8_op.map(|op| op / int8_s),
-            bytes_per_s: bytes / memory_s,
+            flops: count * (ROUNDS * peak::FMA_FLOPS) as f64 / fma_s,
+            int8_ops: integers.then(|| count * (ROUNDS * peak::INT8_OPS) as f64 / int8_s),
+            bytes_per_s: count * (FLOATS as u64 * peak::TRIAD_BYTES) as f64 / triads,
         }
     }
 
@@ -60,4 +60,11 @@ impl Machine {
         report.figure("int8_peak_gops", self.int8_ops.map(|ops| ops / 1e9));
         report.figure("memory_peak_gb_s", self.bytes_per_s / 1e9);
     }
+}
+
+/// Seconds of the best of several walks over arrays far beyond the caches.
+fn triad(path: Path) -> f64 {
+    let (mut a, b, c) = (vec![0f32; FLOATS], vec![1f32; FLOATS], vec![2f32; FLOATS]);
+    let [best] = in_turns(5, [&mut || peak::triad(path, 3.0, &mut a, &b, &c)]);
+    best
 }

@@ -1,7 +1,7 @@
 //! Columns of text, aligned.
 
 /// Rows with their cells aligned; a column in which every cell starts with a digit is set right.
-pub(super) fn aligned(rows: &[Vec<String>]) -> String {
+pub(crate) fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(|c| width(rows, c)).collect();
     let right: Vec<bool> = (0..columns).map(|c| is_figures(rows, c)).collect();

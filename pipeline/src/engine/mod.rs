@@ -3,6 +3,7 @@
 
 mod check;
 mod harvesting;
+mod made_up;
 mod publishing;
 mod rows;
 mod state;
@@ -17,8 +18,9 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
 
 pub use check::check;
+pub use made_up::{Layout, made_up};
 pub use rows::rows;
-pub use stream::stream;
+pub use stream::{Streamed, stream};
 
 use crate::{
     Error, Result,
