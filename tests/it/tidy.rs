@@ -88,7 +88,12 @@ const WORDS: &[(&str, &str, &[&str], &str)] = &[
     ("pipeline", "unsafe ", &[], "unsafe stands in workers only"),
     ("jobs", "unsafe ", &[], "unsafe stands in workers only"),
     ("schemas", "unsafe ", &[], "unsafe stands in workers only"),
-    ("workers", "unsafe {", &["workers/src/kernels/simd.rs", "workers/src/memory.rs"], "two files need it"),
+    (
+        "workers",
+        "unsafe {",
+        &["workers/src/kernels/simd.rs", "workers/src/kernels/prefetch.rs", "workers/src/memory.rs"],
+        "three files need it",
+    ),
     ("jobs", "object_store::", &[], "only pipeline names object stores"),
     ("jobs", "timely::", &[], "only pipeline names timely"),
     ("pipeline", "PutMode::Update", &[], "create-if-absent is the only primitive"),
