@@ -94,10 +94,11 @@ const WORDS: &[(&str, &str, &[&str], &str)] = &[
         &[
             "workers/src/kernels/encode/avx512.rs",
             "workers/src/kernels/encode/vnni.rs",
+            "workers/src/kernels/prefetch.rs",
             "workers/src/kernels/simd.rs",
             "workers/src/memory.rs",
         ],
-        "four files need it",
+        "five files need it",
     ),
     ("jobs", "object_store::", &[], "only pipeline names object stores"),
     ("jobs", "timely::", &[], "only pipeline names timely"),
