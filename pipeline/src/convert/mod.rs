@@ -8,12 +8,11 @@
 mod checksum;
 mod draft;
 mod narrow;
+mod pace;
 mod read;
 mod record;
 mod span;
 mod verify;
-
-use std::time::{Duration, Instant};
 
 use atomflow_schemas::manifest::{FORMAT, RunRecord};
 use bytes::Bytes;
@@ -27,11 +26,12 @@ pub use verify::verify;
 
 use crate::{
     Error, Result,
-    run::{ConvertProgress, Event, Watch},
+    run::{Event, Watch},
     sink::{Generation, Opened, Output, commit, commits, open_run},
     source::{Dtype, FilterSpec, Location, Manifest, SourceSpec, manifest},
 };
 use draft::Draft;
+use pace::Pace;
 use read::{Group, Reading};
 use record::{PREFIX, Place, ShardCommit};
 use span::Cutter;
@@ -40,8 +40,6 @@ use span::Cutter;
 pub const CONVERTED: &str = "convert.json";
 /// Bytes of values in a shard, where the number of its rows is not given.
 const SHARD_BYTES: u64 = 128 << 20;
-/// Time between two looks at how far it is.
-const WATCH_EVERY: Duration = Duration::from_millis(500);
 
 /// What is converted, and to what.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -167,7 +165,7 @@ impl Conversion<'_> {
         from: Place,
         done: &mut Vec<ShardCommit>,
     ) -> Result<Vec<LeftOut>> {
-        let mut pace = Pace::new(self, done);
+        let mut pace = Pace::new(self.watch, &self.source, done);
         let mut cutter = Cutter::new(self.settings.shard_rows);
         let (mut draft, mut skip) = (self.draft()?, from.row);
         for group in groups {
@@ -223,51 +221,5 @@ impl Conversion<'_> {
         self.tokio.block_on(self.generation.check(&self.output))?;
         self.tokio.block_on(self.output.put(CONVERTED, Bytes::from(bytes)))?;
         Ok(converted)
-    }
-}
-
-/// Says now and then how far it is.
-struct Pace<'a> {
-    watch: &'a dyn Watch,
-    began: Instant,
-    told: Option<Instant>,
-    rows: u64,
-    rows_total: u64,
-    bytes: u64,
-}
-
-impl<'a> Pace<'a> {
-    fn new(conversion: &Conversion<'a>, done: &[ShardCommit]) -> Pace<'a> {
-        let before: u64 = done.iter().map(|shard| shard.file.rows).sum();
-        let rows_total = conversion.source.rows().saturating_sub(before);
-        Pace { watch: conversion.watch, began: Instant::now(), told: None, rows: 0, rows_total, bytes: 0 }
-    }
-
-    fn tell(&mut self, group: &Group, shards: usize) {
-        self.rows += group.source_rows;
-        self.bytes += group.bytes;
-        if self.told.is_none_or(|told| told.elapsed() > WATCH_EVERY) {
-            self.told = Some(Instant::now());
-            self.event(shards, false);
-        }
-    }
-
-    fn end(&mut self, shards: usize) {
-        self.rows_total = self.rows;
-        self.event(shards, true);
-    }
-
-    fn event(&self, shards: usize, done: bool) {
-        let seconds = self.began.elapsed().as_secs_f64().max(1e-9);
-        let rows_per_s = self.rows as f64 / seconds;
-        self.watch.event(&Event::Convert(ConvertProgress {
-            shards: shards as u64,
-            rows: self.rows,
-            rows_total: self.rows_total.max(self.rows),
-            rows_per_s,
-            gb_per_s: self.bytes as f64 / seconds / 1e9,
-            left_s: self.rows_total.saturating_sub(self.rows) as f64 / rows_per_s.max(1e-9),
-            done,
-        }));
     }
 }
