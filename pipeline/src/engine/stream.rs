@@ -2,16 +2,21 @@
 
 use std::{sync::Arc, time::Instant};
 
-use atomflow_workers::learner::DictLearner;
+use atomflow_workers::{
+    learner::{DictLearner, StepReport},
+    threads::Threads,
+};
 
 use super::{plan, tokio_runtime};
 use crate::{
-    Result,
-    device::Device,
+    Error, Result,
+    device::{Device, Work},
+    failures::Failures,
     flow::run_workers,
     graph::{Training, train_graph},
     operators::read::Reader,
     run::Job,
+    seat::{Seat, View},
     source::{RowFilter, Want, scan},
     stop::Stop,
 };
@@ -26,7 +31,7 @@ pub fn stream(job: &Job, workers: usize, learner: Box<dyn DictLearner>) -> Resul
     let manifest = Arc::new(tokio.block_on(scan(&job.source))?);
     let plan = Arc::new(plan(job, &manifest)?);
     let reader = Reader {
-        manifest,
+        manifest: Arc::clone(&manifest),
         filter: Arc::new(RowFilter::new(&job.source.filter, job.plan.heldout, job.seed)),
         want: Want { token_text: false, on_bad: job.source.on_bad },
         budget_bytes: job.source.prefetch_bytes / workers.max(1) as u64,
@@ -35,9 +40,19 @@ pub fn stream(job: &Job, workers: usize, learner: Box<dyn DictLearner>) -> Resul
         fetched_bytes: Arc::default(),
     };
     let (stop, began) = (reader.stop.clone(), Instant::now());
-    let (device, handle) =
-        Device::start(learner, Arc::clone(&plan), 0, Box::new(|_, _| Ok(())), stop.clone())?;
-    let training = Training { reader, plan: Arc::clone(&plan), first_window: 0, scale: 1.0, device: handle };
+    let view = View { column: 0..manifest.d_in, scale: 1.0, width: manifest.d_in };
+    let field = "learner".to_owned();
+    let seat = Seat { learner: 0, view, sums: StepReport::default(), field, dictionary: learner };
+    let (device, handle) = Device::start(Work {
+        seats: vec![seat],
+        failures: Failures::new(1),
+        threads: Threads::new(0).map_err(|e| Error::retry(e.to_string()))?,
+        plan: Arc::clone(&plan),
+        first_window: 0,
+        on_window: Box::new(|_, _| Ok(())),
+        stop: stop.clone(),
+    })?;
+    let training = Training { reader, plan: Arc::clone(&plan), first_window: 0, device: handle };
     let ran = run_workers(workers, move |worker| train_graph(worker, &training));
     let joined = device.join();
     stop.check()?;
