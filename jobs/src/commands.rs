@@ -56,7 +56,8 @@ fn watched(json: bool, work: impl FnOnce(Arc<Progress>) -> Result<run::Outcome>)
     let outcome = work(Arc::clone(&progress));
     progress.finish();
     let outcome = outcome?;
-    stdout::write(&if json { json::done(&outcome)? } else { report::outcome(&outcome, &progress.rows()) })
+    stdout::write(&if json { json::done(&outcome)? } else { report::outcome(&outcome, &progress.rows()) })?;
+    outcome.check()
 }
 
 fn convert_shards(args: &ConvertArgs, json: bool) -> Result<()> {

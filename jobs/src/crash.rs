@@ -18,8 +18,10 @@ static JSON: AtomicBool = AtomicBool::new(false);
 pub fn install(json: bool) {
     JSON.store(json, Ordering::Relaxed);
     std::panic::set_hook(Box::new(|info| {
-        if !shield_active() {
-            report(info);
+        if atomflow_pipeline::failures::shielded() {
+            tell(&error(info));
+        } else if !shield_active() {
+            report(&error(info));
             end();
         }
     }));
@@ -31,19 +33,27 @@ fn shield_active() -> bool {
     atomflow_pipeline::source::shield::active()
 }
 
-fn report(info: &PanicHookInfo<'_>) {
+fn error(info: &PanicHookInfo<'_>) -> Error {
     let text = said(info);
     let place = info.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
     let version = env!("CARGO_PKG_VERSION");
     let message = format!("internal error in atomflow {version} at {place}: {text}");
-    let error = Error::bug(message).hint(
+    Error::bug(message).hint(
         "this is a bug, please report it with the job spec and the lines above; \
          what was committed is safe, and `atomflow resume` continues from there",
-    );
+    )
+}
+
+/// A panic of one learner of several is told where it happened; the run goes on without that learner.
+fn tell(error: &Error) {
     // Not eprintln!: it would panic inside the hook when standard error is closed.
     let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("error: {error}\n").as_bytes());
+}
+
+fn report(error: &Error) {
+    tell(error);
     if JSON.load(Ordering::Relaxed) {
-        let _ = stdout::write(&json::error(&error));
+        let _ = stdout::write(&json::error(error));
     }
 }
 

@@ -31,12 +31,12 @@ pub fn event(event: &Event) -> Result<String> {
     line(None, event)
 }
 
-/// The last line of a run.
+/// The last line of a run; the one before the error where some of several learners failed.
 ///
 /// # Errors
 /// See `line`.
 pub fn done(outcome: &Outcome) -> Result<String> {
-    line(Some("done"), outcome)
+    line(Some(if outcome.check().is_ok() { "done" } else { "incomplete" }), outcome)
 }
 
 /// The last line of a command that failed.
@@ -82,6 +82,7 @@ mod tests {
             tables: [("features".to_owned(), "out/tables/features".to_owned())].into(),
             dictionary: "out/dictionary".to_owned(),
             metrics: atomflow_pipeline::run::Metrics::default(),
+            learners: Vec::new(),
         };
         let text = done(&outcome).unwrap();
         assert!(text.starts_with(r#"{"status":"done","run":"r","tables":{"features":"#), "{text}");

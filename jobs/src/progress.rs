@@ -93,7 +93,7 @@ impl Progress {
 
     fn show(&self, event: &Event, now: Instant) {
         let mut screen = self.screen();
-        if let Event::Publish { table, rows } = event {
+        if let Event::Publish { learner: None, table, rows } = event {
             screen.rows.insert(table.clone(), *rows);
         }
         let line = Line::of(event);

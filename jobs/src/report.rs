@@ -1,5 +1,6 @@
 //! What a command says to a person when it is done: pure text, from the engine's answers.
 
+mod several;
 pub(crate) mod table;
 
 use std::collections::BTreeMap;
@@ -15,12 +16,14 @@ use table::{aligned, pairs};
 
 /// A finished run: what it made, how good it is, and what to ask it. `rows` as far as known.
 pub fn outcome(outcome: &Outcome, rows: &BTreeMap<String, u64>) -> String {
+    let several = !outcome.learners.is_empty();
     format!(
-        "\nRun {} is done.\n\n{}\n{}\n{}",
+        "\nRun {} is {}.\n\n{}\n{}\n{}",
         outcome.run,
-        quality(&outcome.metrics),
+        if several { several::ended(&outcome.learners) } else { "done".to_owned() },
+        if several { several::quality(outcome) } else { quality(&outcome.metrics) },
         made(outcome, rows),
-        questions(&outcome.tables),
+        questions(outcome),
     )
 }
 
@@ -57,13 +60,15 @@ fn made(outcome: &Outcome, rows: &BTreeMap<String, u64>) -> String {
     format!("What it made\n{}", aligned(&lines))
 }
 
-fn questions(tables: &BTreeMap<String, String>) -> String {
-    let queries = sql::queries(tables);
+fn questions(outcome: &Outcome) -> String {
+    let (tables, several) = (&outcome.tables, !outcome.learners.is_empty());
+    let queries = sql::queries(tables, several);
     if queries.is_empty() {
         return String::new();
     }
     let lines: String = queries.iter().map(|q| format!("-- {}\n{}\n", q.question, q.sql)).collect();
     let delta = sql::delta_hint(tables)
+        .filter(|_| !several)
         .map_or_else(String::new, |sql| format!("-- or, one complete version at a time: {sql}\n"));
     format!("Paste into DuckDB\n{lines}{delta}")
 }
@@ -119,11 +124,7 @@ pub fn plan(spec: &JobSpec, r: &CheckReport) -> String {
             human::count(r.steps),
             format!("of {} rows", human::count(spec.job.plan.batch_rows as u64)),
         ),
-        (
-            "latents",
-            human::count(r.n_latents),
-            format!("{} per row", human::count(spec.job.learner.k() as u64)),
-        ),
+        ("latents", human::count(r.n_latents), several::latents(&r.learners)),
         ("memory", human::bytes(memory_per_worker(spec, r)), memory_parts(spec, r)),
         ("training", format!("{}FLOP", flops(r.train_flops)), String::new()),
         ("harvest", format!("{}FLOP", flops(r.harvest_flops)), String::new()),
@@ -134,7 +135,8 @@ pub fn plan(spec: &JobSpec, r: &CheckReport) -> String {
         "Job {} would be run {} and write to {}\nplan {}\n\n",
         spec.job.name, r.run, spec.out, r.plan
     );
-    format!("{head}{}{}{}", aligned(&rows), notes("Note", &r.notes), quarantined(r))
+    let learners = several::planned(&r.learners);
+    format!("{head}{}{learners}{}{}", aligned(&rows), notes("Note", &r.notes), quarantined(r))
 }
 
 /// Every worker has a model of its own; windows and prefetch are shared by the process.
@@ -189,7 +191,9 @@ pub fn inspection(out: &str, i: &Inspection) -> String {
     ]);
     match &i.outcome {
         Some(made) => format!("{state}{}", outcome(made, &BTreeMap::new())),
-        None => format!("{state}\nTo go on: atomflow resume {out}\n"),
+        None => {
+            format!("{state}{}\nTo go on: atomflow resume {out}\n", several::standing(&i.learners))
+        }
     }
 }
 

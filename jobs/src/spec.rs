@@ -1,7 +1,7 @@
 //! The job spec: a TOML file, typed, with every fault named by line, field and remedy.
 //!
-//! A spec is read in four steps: the text becomes a [`Document`] that knows where each value stands,
-//! `--set` edits that document, [`schema`] compares it with the JSON Schema of [`JobSpec`] (unknown
+//! A spec is read in five steps: the text becomes a [`Document`] that knows where each value stands,
+//! `--set` edits that document, sweeps become the learners they stand for, [`schema`] compares it with the JSON Schema of [`JobSpec`] (unknown
 //! and missing fields, wrong types), and `limits` checks ranges and what fields say together. The
 //! schema is generated from the types, so the valid names are listed nowhere twice.
 
@@ -9,6 +9,7 @@ mod document;
 mod limits;
 mod nearest;
 pub mod schema;
+mod sweep;
 
 use std::path::Path;
 
@@ -71,6 +72,7 @@ impl JobSpec {
         for set in sets {
             document.set(set, &schema)?;
         }
+        document.expand()?;
         schema.check(&document)?;
         let mut spec: JobSpec = typed(&document)?;
         limits::check(&spec).map_err(|error| document.locate(error))?;

@@ -14,9 +14,11 @@ pub struct Query {
     pub sql: String,
 }
 
-/// The queries for a run with these tables (name → directory).
-pub fn queries(tables: &BTreeMap<String, String>) -> Vec<Query> {
-    TEMPLATES.iter().filter_map(|(question, template)| fill(question, template, tables)).collect()
+/// The queries for a run with these tables (name → directory, or a glob over those of `several`
+/// learners, which the column `run_id` tells apart).
+pub fn queries(tables: &BTreeMap<String, String>, several: bool) -> Vec<Query> {
+    let templates = if several { &SEVERAL } else { &TEMPLATES };
+    templates.iter().filter_map(|(question, template)| fill(question, template, tables)).collect()
 }
 
 /// The same read as one complete version, by way of the Delta log.
@@ -47,6 +49,26 @@ const TEMPLATES: [(&str, &str); 3] = [
     ),
 ];
 
+/// The same over several learners: `run_id` is the run and the learner, `<run>/<name>`.
+const SEVERAL: [(&str, &str); 3] = [
+    (
+        "how good each learner is; run_id ends in its name",
+        "SELECT run_id, fvu, l0 FROM {quality} WHERE split = 'heldout' ORDER BY fvu;",
+    ),
+    (
+        "the features of all learners that fire most often",
+        "SELECT run_id, latent, density, max_activation, nearest[1].latent AS nearest_latent \
+         FROM {features} WHERE NOT dead ORDER BY density DESC LIMIT 10;",
+    ),
+    (
+        "latents that fire together, and how often each fires",
+        "SELECT run_id, c.latent, c.neighbour, c.n_both, c.jaccard, a.fires, b.fires AS neighbour_fires \
+         FROM {coactivations} c JOIN {activation_stats} a USING (run_id, latent) \
+         JOIN (SELECT run_id, latent AS neighbour, fires FROM {activation_stats}) b \
+         USING (run_id, neighbour) ORDER BY c.jaccard DESC, run_id, c.latent LIMIT 10;",
+    ),
+];
+
 /// `None` if the run has not all of the tables.
 fn fill(question: &'static str, template: &str, tables: &BTreeMap<String, String>) -> Option<Query> {
     let mut parts = template.split('{');
@@ -70,11 +92,11 @@ mod tests {
 
     #[test]
     fn every_query_is_one_line_over_real_paths() {
-        let names = ["features", "autointerp_candidates", "coactivations", "activation_stats"];
+        let names = ["features", "autointerp_candidates", "coactivations", "activation_stats", "quality"];
         let tables = names.map(|n| (n.to_owned(), format!("it's/tables/{n}"))).into();
-        let queries = queries(&tables);
-        assert_eq!(queries.len(), 3);
-        for query in queries {
+        let (one, several) = (queries(&tables, false), queries(&tables, true));
+        assert_eq!((one.len(), several.len()), (3, 3));
+        for query in one.into_iter().chain(several) {
             assert!(!query.sql.contains('\n') && !query.sql.contains('{'), "{}", query.sql);
             assert!(query.sql.contains("read_parquet('it''s/tables/"), "{}", query.sql);
         }
@@ -82,6 +104,6 @@ mod tests {
 
     #[test]
     fn a_run_without_tables_has_no_queries() {
-        assert_eq!(queries(&BTreeMap::new()), []);
+        assert_eq!(queries(&BTreeMap::new(), false), []);
     }
 }

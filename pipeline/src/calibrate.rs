@@ -1,5 +1,7 @@
 //! Constants estimated once from a first sample and then kept: the norm bound, the scale, the median.
 
+use std::ops::Range;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +37,7 @@ pub enum Normalize {
     None,
 }
 
-/// What calibration found. Stored with the run; every later process uses these numbers.
+/// What calibration found for one learner. Stored with the run; every later process uses these numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
     /// Rows of the sample, before the norm rule.
@@ -50,39 +52,62 @@ pub struct Calibration {
     pub scale: f32,
 }
 
-/// Estimates the constants from `sample` (`[rows, d_in]`, rows that pass all other filters) and
-/// returns with them the kept rows, scaled: what the learner starts from.
-///
-/// Robust on purpose: one attention sink (norm 22,709 against a median of 152 in the shipped sample)
-/// would move a plain mean a hundredfold.
-///
-/// # Errors
-/// No row can be used.
-pub fn calibrate(
-    spec: &NormalizeSpec,
-    norm_over_median_max: Option<f64>,
-    sample: &[f32],
-    d_in: usize,
-) -> Result<(Calibration, Vec<f32>)> {
-    let norms: Vec<f64> = sample.chunks_exact(d_in).map(norm).collect();
-    let norm_median = median(norms.clone())?;
-    #[allow(clippy::cast_possible_truncation, reason = "the bound is compared with f32 data")]
-    let norm_max = norm_over_median_max.map(|factor| (factor * norm_median) as f32);
-    let keep = |norm: f64| norm_max.is_none_or(|max| norm <= f64::from(max));
-    let kept: Vec<&[f32]> =
-        sample.chunks_exact(d_in).zip(&norms).filter(|&(_, &n)| keep(n)).map(|(row, _)| row).collect();
-    let squares: f64 = norms.iter().filter(|&&n| keep(n)).map(|n| n * n).sum();
-    let norm_rms = (squares / kept.len().max(1) as f64).sqrt();
-    if norm_rms <= 0.0 || !norm_rms.is_finite() {
-        return Err(Error::data(format!(
-            "the {} rows of the calibration sample have no length to learn from (root mean square {norm_rms})",
-            kept.len()
-        ))
-        .hint("are the activations all zero, or is the filter dropping everything?"));
+/// The first rows of a run that pass all filters but the norm rule: what every constant comes from.
+#[derive(Debug, Clone, Default)]
+pub struct Sample {
+    /// Rows, `[rows, width]`: the columns in use, one after the other.
+    pub x: Vec<f32>,
+    /// Values per row.
+    pub width: usize,
+    /// The values whose norm the norm rule is about: the first column.
+    pub main: Range<usize>,
+    /// The norm rule, in medians.
+    pub norm_over_median_max: Option<f64>,
+}
+
+impl Sample {
+    /// Estimates the constants for a learner of the values `column` of each row, and returns with them
+    /// the kept rows of that column, scaled: what the learner starts from.
+    ///
+    /// Robust on purpose: one attention sink (norm 22,709 against a median of 152 in the shipped
+    /// sample) would move a plain mean a hundredfold.
+    ///
+    /// # Errors
+    /// No row can be used.
+    pub fn calibrate(&self, column: &Range<usize>, method: Normalize) -> Result<(Calibration, Vec<f32>)> {
+        let main = self.norms(&self.main);
+        #[allow(clippy::cast_possible_truncation, reason = "the bound is compared with f32 data")]
+        let bound = |median: f64| self.norm_over_median_max.map(|factor| (factor * median) as f32);
+        let norm_max = bound(median(main.clone())?);
+        let keep = |row: usize| norm_max.is_none_or(|max| main[row] <= f64::from(max));
+        let kept: Vec<usize> = (0..main.len()).filter(|&row| keep(row)).collect();
+        let norms = if *column == self.main { main.clone() } else { self.norms(column) };
+        let squares: f64 = kept.iter().map(|&row| norms[row] * norms[row]).sum();
+        let norm_rms = (squares / kept.len().max(1) as f64).sqrt();
+        if norm_rms <= 0.0 || !norm_rms.is_finite() {
+            return Err(no_length(kept.len(), norm_rms));
+        }
+        let scale = scale_of(method, norm_rms, column.len());
+        let scaled = kept.iter().flat_map(|&row| self.values(row, column)).map(|v| v * scale).collect();
+        let (sample_rows, norm_median) = (norms.len(), median(norms)?);
+        Ok((Calibration { sample_rows, norm_median, norm_max, norm_rms, scale }, scaled))
     }
-    let scale = scale_of(spec.method, norm_rms, d_in);
-    let scaled = kept.concat().into_iter().map(|v| v * scale).collect();
-    Ok((Calibration { sample_rows: norms.len(), norm_median, norm_max, norm_rms, scale }, scaled))
+
+    fn values(&self, row: usize, column: &Range<usize>) -> &[f32] {
+        &self.x[row * self.width..][column.clone()]
+    }
+
+    fn norms(&self, column: &Range<usize>) -> Vec<f64> {
+        let rows = self.x.len() / self.width.max(1);
+        (0..rows).map(|row| norm(self.values(row, column))).collect()
+    }
+}
+
+fn no_length(rows: usize, norm_rms: f64) -> Error {
+    Error::data(format!(
+        "the {rows} rows of the calibration sample have no length to learn from (root mean square {norm_rms})"
+    ))
+    .hint("are the activations all zero, or is the filter dropping everything?")
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "activations are f32")]
@@ -111,36 +136,51 @@ fn median(mut values: Vec<f64>) -> Result<f64> {
 mod tests {
     use super::*;
 
+    fn sample(x: &[f32], width: usize, norm_over_median_max: Option<f64>) -> Sample {
+        Sample { x: x.to_vec(), width, main: 0..2.min(width), norm_over_median_max }
+    }
+
     #[test]
     fn one_sink_does_not_move_the_scale() {
-        let mut sample: Vec<f32> = (0..100).flat_map(|i| [3.0, 4.0 + (i % 2) as f32 * 0.01]).collect();
-        let spec = NormalizeSpec::default();
-        let (clean, rows) = calibrate(&spec, Some(10.0), &sample, 2).unwrap();
+        let mut x: Vec<f32> = (0..100).flat_map(|i| [3.0, 4.0 + (i % 2) as f32 * 0.01]).collect();
+        let of = |x: &[f32], rule| sample(x, 2, rule).calibrate(&(0..2), Normalize::UnitRms).unwrap();
+        let (clean, rows) = of(&x, Some(10.0));
         assert!((clean.norm_rms - 5.0).abs() < 0.01);
         let mean: f64 = rows.chunks(2).map(|r| norm(r).powi(2)).sum::<f64>() / 100.0;
         assert!((mean - 1.0).abs() < 1e-6);
-        sample.extend([20_000.0, 0.0]);
-        let (robust, kept) = calibrate(&spec, Some(10.0), &sample, 2).unwrap();
+        x.extend([20_000.0, 0.0]);
+        let (robust, kept) = of(&x, Some(10.0));
         assert!((robust.norm_rms - clean.norm_rms).abs() < 1e-9);
         assert_eq!(kept.len(), 200);
-        let (naive, _) = calibrate(&spec, None, &sample, 2).unwrap();
+        let (naive, _) = of(&x, None);
         assert!(naive.norm_rms > 1_000.0);
     }
 
     #[test]
     fn the_methods_bring_vectors_to_their_scale() {
-        let sample = [3.0f32, 4.0, 0.0, 5.0];
+        let x = [3.0f32, 4.0, 0.0, 5.0];
         for (method, expected) in
             [(Normalize::UnitRms, 0.2), (Normalize::SqrtD, 0.2 * 2f32.sqrt()), (Normalize::None, 1.0)]
         {
-            let spec = NormalizeSpec { method, ..NormalizeSpec::default() };
-            assert!((calibrate(&spec, None, &sample, 2).unwrap().0.scale - expected).abs() < 1e-6);
+            let (found, _) = sample(&x, 2, None).calibrate(&(0..2), method).unwrap();
+            assert!((found.scale - expected).abs() < 1e-6);
         }
+    }
+
+    /// Rows go by the norm of the first column; the scale is the column's own.
+    #[test]
+    fn each_column_has_its_own_scale_and_the_first_one_the_rule() {
+        let mut x: Vec<f32> = [3.0, 4.0, 20.0].repeat(9);
+        x.extend([30_000.0, 0.0, 20.0]);
+        let (found, rows) = sample(&x, 3, Some(10.0)).calibrate(&(2..3), Normalize::UnitRms).unwrap();
+        assert_eq!((found.norm_max, found.norm_rms, found.norm_median), (Some(50.0), 20.0, 20.0));
+        assert_eq!(rows, [1.0; 9]);
     }
 
     #[test]
     fn nothing_to_calibrate_is_an_error() {
-        assert!(calibrate(&NormalizeSpec::default(), None, &[], 3).is_err());
-        assert!(calibrate(&NormalizeSpec::default(), None, &[0.0; 9], 3).is_err());
+        for x in [&[0.0f32; 0][..], &[0.0; 9]] {
+            assert!(sample(x, 3, None).calibrate(&(0..3), Normalize::UnitRms).is_err());
+        }
     }
 }

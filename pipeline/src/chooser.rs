@@ -4,6 +4,57 @@
 //! then the faster one is used and the other looked at again now and then, because what is faster
 //! may change while a dictionary is learned.
 
+use std::{
+    sync::{Arc, Mutex},
+    time::Instant,
+};
+
+use atomflow_workers::{kernels::encode::Screen, threads::Threads};
+
+use crate::stop::lock;
+
+/// A hold on the kernel threads for one learner or dictionary, whose encoder goes the faster way: every
+/// pre-activation in f32, or int8 products first.
+#[derive(Debug, Clone)]
+pub struct Hold {
+    threads: Threads,
+    chooser: Arc<Mutex<Chooser>>,
+}
+
+impl Hold {
+    /// Nothing is known yet.
+    pub fn new(threads: &Threads) -> Hold {
+        Hold { threads: threads.with_own_switch(), chooser: Arc::default() }
+    }
+
+    /// For another use of the same encoder: what is known is forgotten.
+    pub fn afresh(&self) -> Hold {
+        Hold { threads: self.threads.clone(), chooser: Arc::default() }
+    }
+
+    /// What learners and dictionaries run on.
+    pub fn threads(&self) -> &Threads {
+        &self.threads
+    }
+
+    /// Runs `work`, which encodes `rows` rows, in the way that is likely to be the faster one.
+    pub(crate) fn run<T>(&self, rows: usize, work: impl FnOnce() -> T) -> T {
+        if !Screen::Int8.available() || rows == 0 {
+            return work();
+        }
+        let (screened, began) = (lock(&self.chooser).next(), Instant::now());
+        self.threads.choose(if screened { Screen::Int8 } else { Screen::Off });
+        let done = work();
+        lock(&self.chooser).took(screened, began.elapsed().as_secs_f64() / rows as f64);
+        done
+    }
+
+    /// What is used, in words.
+    pub(crate) fn encoder(&self) -> &'static str {
+        if lock(&self.chooser).faster() { "int8 pre-screen" } else { "f32" }
+    }
+}
+
 /// Trials of each way before one is chosen.
 const TRIALS: u64 = 3;
 /// Uses between two looks at the slower way.

@@ -1,4 +1,4 @@
-//! The device thread: owns the learner, takes lanes through a bounded channel, steps in plan order.
+//! The device thread: owns the learners, takes lanes through a bounded channel, steps in plan order.
 //!
 //! Steps never run inside an operator: a worker that waits for a device cannot drain its queues.
 
@@ -11,10 +11,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use atomflow_workers::learner::{ActivationBatch, DictLearner, StepReport};
+use atomflow_workers::threads::Threads;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use rayon::prelude::*;
 
-use crate::{Error, Result, operators::shuffle::LaneRows, plan::Plan, stop::Stop};
+use crate::{
+    Error, Result,
+    failures::Failures,
+    operators::shuffle::LaneRows,
+    plan::Plan,
+    seat::{Batch, Seat, batches},
+    stop::Stop,
+};
 
 /// Windows that may be on their way at once: one being learned from, one being filled.
 pub const WINDOWS_AHEAD: u64 = 2;
@@ -44,28 +52,44 @@ impl DeviceHandle {
     }
 }
 
-/// What the device thread reports after each window.
+/// What the device thread reports after each window, beside what stands in the seats.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WindowReport {
     /// The window.
     pub window: u64,
     /// Steps done since the run began.
     pub step: u64,
-    /// Sums over the steps of the window; `lr`, `dead` and the losses are those of its last step.
-    pub sums: StepReport,
     /// How long the thread waited for rows since it began.
     pub waited: Duration,
     /// How long it has run.
     pub elapsed: Duration,
 }
 
-/// Called after each window with the learner as it stands: progress, metrics, checkpoints.
-pub type OnWindow = Box<dyn FnMut(&dyn DictLearner, &WindowReport) -> Result<()> + Send>;
+/// Called after each window with the learners as they stand: progress, metrics, checkpoints.
+pub type OnWindow = Box<dyn FnMut(&[Seat], &WindowReport) -> Result<()> + Send>;
 
 /// A running device thread.
 #[derive(Debug)]
 pub struct Device {
-    thread: std::thread::JoinHandle<Box<dyn DictLearner>>,
+    thread: std::thread::JoinHandle<Vec<Seat>>,
+}
+
+/// What the thread works with.
+pub struct Work {
+    /// The learners that go on.
+    pub seats: Vec<Seat>,
+    /// Which learners of the job have failed.
+    pub failures: Failures,
+    /// Kernel threads.
+    pub threads: Threads,
+    /// The order of all rows.
+    pub plan: Arc<Plan>,
+    /// First window that is not trained yet.
+    pub first_window: u64,
+    /// What happens after each window.
+    pub on_window: OnWindow,
+    /// Ends the run.
+    pub stop: Stop,
 }
 
 impl Device {
@@ -73,76 +97,62 @@ impl Device {
     ///
     /// # Errors
     /// The operating system refuses to start a thread.
-    pub fn start(
-        learner: Box<dyn DictLearner>,
-        plan: Arc<Plan>,
-        first_window: u64,
-        on_window: OnWindow,
-        stop: Stop,
-    ) -> Result<(Self, DeviceHandle)> {
-        let (sender, lanes) = bounded(plan.lanes * (WINDOWS_AHEAD as usize + 1));
-        let done = Arc::new(AtomicU64::new(first_window));
-        let mut work = Work {
-            learner,
-            plan,
-            lanes,
-            on_window,
-            done: Arc::clone(&done),
-            stop,
-            waited: Duration::ZERO,
-            began: Instant::now(),
-        };
+    pub fn start(work: Work) -> Result<(Self, DeviceHandle)> {
+        let (sender, lanes) = bounded(work.plan.lanes * (WINDOWS_AHEAD as usize + 1));
+        let done = Arc::new(AtomicU64::new(work.first_window));
+        let mut running =
+            Running { work, lanes, done: Arc::clone(&done), waited: Duration::ZERO, began: Instant::now() };
         let run = move || {
-            work.windows(first_window);
-            work.learner
+            running.windows();
+            running.work.seats
         };
         let thread = std::thread::Builder::new().name("device".to_owned()).spawn(run);
         let thread = thread.map_err(|e| Error::retry(format!("cannot start the device thread: {e}")))?;
         Ok((Device { thread }, DeviceHandle { lanes: sender, done }))
     }
 
-    /// Waits for the end and gives the learner back.
+    /// Waits for the end and gives the learners back.
     ///
     /// # Errors
     /// The thread panicked.
-    pub fn join(self) -> Result<Box<dyn DictLearner>> {
+    pub fn join(self) -> Result<Vec<Seat>> {
         self.thread.join().map_err(|_| Error::bug("the device thread panicked"))
     }
 }
 
-struct Work {
-    learner: Box<dyn DictLearner>,
-    plan: Arc<Plan>,
+struct Running {
+    work: Work,
     lanes: Receiver<LaneRows>,
-    on_window: OnWindow,
     done: Arc<AtomicU64>,
-    stop: Stop,
     waited: Duration,
     began: Instant,
 }
 
-impl Work {
-    fn windows(&mut self, first: u64) {
+impl Running {
+    fn windows(&mut self) {
         let mut early: BTreeMap<u64, Vec<LaneRows>> = BTreeMap::new();
-        for window in first..self.plan.windows.len() as u64 {
+        for window in self.work.first_window..self.work.plan.windows.len() as u64 {
             let Some(lanes) = self.collect(window, &mut early) else { return };
             let report = self.window(window, &lanes);
-            if let Err(error) = (self.on_window)(&*self.learner, &report) {
-                return self.stop.fail(error);
+            if let Err(error) = (self.work.on_window)(&self.work.seats, &report) {
+                return self.work.stop.fail(error);
             }
             self.done.store(window + 1, Ordering::Release);
-            self.stop.wake();
+            self.work.stop.wake();
         }
     }
 
     /// All lanes of `window`, in lane order; `None` when the run stops. Lanes are stashed by their
     /// window, never counted: a fast worker's next window may arrive before a slow worker's this one.
     fn collect(&mut self, window: u64, early: &mut BTreeMap<u64, Vec<LaneRows>>) -> Option<Vec<LaneRows>> {
-        let since = Instant::now();
-        while early.get(&window).map_or(0, Vec::len) < self.plan.lanes {
+        let (since, stop) = (Instant::now(), &self.work.stop);
+        if stop.is_set() {
+            return None;
+        }
+        while early.get(&window).map_or(0, Vec::len) < self.work.plan.lanes {
             match self.lanes.recv_timeout(Duration::from_millis(100)) {
+                _ if stop.is_set() => return None,
                 Ok(lane) => early.entry(lane.window).or_default().push(lane),
-                Err(_) if self.stop.is_set() => return None,
                 Err(crossbeam_channel::RecvTimeoutError::Timeout) => {}
                 Err(crossbeam_channel::RecvTimeoutError::Disconnected) => return None,
             }
@@ -154,31 +164,46 @@ impl Work {
     }
 
     fn window(&mut self, window: u64, lanes: &[LaneRows]) -> WindowReport {
-        let planned = &self.plan.windows[usize::try_from(window).unwrap_or(usize::MAX)];
-        let mut sums = StepReport::default();
+        let Work { seats, failures, threads, plan, stop, .. } = &mut self.work;
+        let planned = &plan.windows[usize::try_from(window).unwrap_or(usize::MAX)];
+        seats.iter_mut().for_each(Seat::open);
         for step in 0..usize::try_from(planned.steps).unwrap_or(0) {
-            let (x, starts) = batch(lanes, step, self.learner.d_in());
-            let report = self.learner.step(&ActivationBatch::new(&x, &starts));
-            sums = StepReport {
-                rows: sums.rows + report.rows,
-                nnz: sums.nnz + report.nnz,
-                squared_error: sums.squared_error + report.squared_error,
-                scatter: sums.scatter + report.scatter,
-                ..report
-            };
+            let mut live: Vec<&mut Seat> = seats.iter_mut().filter(|s| !failures.has(s.learner)).collect();
+            let batches = batches(&live, lanes, step, threads);
+            let work =
+                Step { number: planned.first_step + step as u64 + 1, batches: &batches, failures, stop };
+            work.all(&mut live, threads);
         }
         let (waited, elapsed) = (self.waited, self.began.elapsed());
-        WindowReport { window, step: planned.first_step + planned.steps, sums, waited, elapsed }
+        WindowReport { window, step: planned.first_step + planned.steps, waited, elapsed }
     }
 }
 
-/// Step `step` of every lane, one after the other, and where each lane starts.
-fn batch(lanes: &[LaneRows], step: usize, d_in: usize) -> (Vec<f32>, Vec<usize>) {
-    let (mut x, mut starts) = (Vec::new(), vec![0]);
-    for lane in lanes {
-        let (from, to) = (lane.starts[step], lane.starts[step + 1]);
-        x.extend_from_slice(&lane.x[from * d_in..to * d_in]);
-        starts.push(x.len() / d_in);
+/// One step of every learner.
+struct Step<'a> {
+    number: u64,
+    batches: &'a [Batch],
+    failures: &'a Failures,
+    stop: &'a Stop,
+}
+
+impl Step<'_> {
+    /// Learners go side by side on the kernel threads, at most as many at a time as there are threads:
+    /// each holds its temporaries. Inside, their kernels share the same threads. No byte depends on it.
+    fn all(&self, live: &mut [&mut Seat], threads: &Threads) {
+        if let [one] = live {
+            return self.one(one);
+        }
+        for together in live.chunks_mut(threads.count().max(1)) {
+            threads.install(|| together.par_iter_mut().for_each(|seat| self.one(seat)));
+        }
     }
-    (x, starts)
+
+    fn one(&self, seat: &mut Seat) {
+        let Some(batch) = self.batches.iter().find(|batch| batch.view == seat.view) else { return };
+        let learned = self.failures.shield(|| seat.step(batch, self.number));
+        if let Err(error) = learned.and_then(|learned| learned) {
+            self.failures.add(seat.learner, error, self.stop);
+        }
+    }
 }

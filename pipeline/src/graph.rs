@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use atomflow_workers::learner::Dictionary;
-
 use crate::{
     device::{DeviceHandle, WINDOWS_AHEAD},
     flow::{ConnectLoop, Feedback, Worker},
@@ -28,16 +26,14 @@ pub struct Training {
     pub plan: Arc<Plan>,
     /// First window that is not trained yet.
     pub first_window: u64,
-    /// Vectors are multiplied by this.
-    pub scale: f32,
     /// Where lanes go.
     pub device: DeviceHandle,
 }
 
-/// Row groups → scaled rows in their slots → complete lanes → the device. Time is the window.
+/// Row groups → rows in their slots → complete lanes → the device. Time is the window.
 pub(crate) fn train_graph(worker: &mut Worker, training: &Training) {
     let (index, peers) = (worker.index(), worker.peers());
-    let Training { reader, plan, first_window, scale, device } = training.clone();
+    let Training { reader, plan, first_window, device } = training.clone();
     let (d_in, stop) = (reader.manifest.d_in, reader.stop.clone());
     worker.dataflow::<u64, _, _>(|scope| {
         // Data-free: only its frontier matters. It lets the source run two windows ahead, no more.
@@ -45,7 +41,7 @@ pub(crate) fn train_graph(worker: &mut Worker, training: &Training) {
         let slots = Arc::clone(&plan);
         let place = move |task: &Task, rows: Rows| {
             let window = &slots.windows[usize::try_from(task.time).unwrap_or(usize::MAX)];
-            Ok(blocks(rows, window, task.first_row, (slots.lanes, peers), d_in, scale))
+            Ok(blocks(rows, window, task.first_row, (slots.lanes, peers), d_in))
         };
         let tasks = window_tasks(Arc::clone(&plan), first_window, index, peers);
         let start = |waker| reader.start(tasks, place, waker);
@@ -56,21 +52,16 @@ pub(crate) fn train_graph(worker: &mut Worker, training: &Training) {
     });
 }
 
-/// Row groups → codes → statistics and candidates, one partial per shard. Time is the shard.
-pub(crate) fn harvest_graph(
-    worker: &mut Worker,
-    reader: &Reader,
-    dictionary: &Arc<dyn Dictionary>,
-    harvest: &Harvest,
-) {
+/// Row groups → codes → statistics and candidates, one partial per shard and learner. Time is the shard.
+pub(crate) fn harvest_graph(worker: &mut Worker, reader: &Reader, harvest: &Harvest) {
     let (index, peers) = (worker.index(), worker.peers());
     let (reader, harvest, stop) = (reader.clone(), harvest.clone(), reader.stop.clone());
     worker.dataflow::<u64, _, _>(|scope| {
         let tasks = shard_tasks(&reader, &harvest.shards, index, peers);
         let start = |waker| reader.start(tasks.into_iter(), |_, rows| Ok(rows), waker);
-        let give = |ready| vec![HarvestRows { read: Some(ready), ..HarvestRows::default() }];
+        let give = |ready| vec![HarvestRows::new(ready)];
         let rows = source(scope, None, 0, start, give, stop.clone());
-        let encoded = encode(rows, Arc::clone(dictionary), stop.clone());
+        let encoded = encode(rows, &harvest, stop.clone());
         accumulate(encoded, harvest, stop);
     });
 }
@@ -104,14 +95,13 @@ fn shard_tasks(reader: &Reader, shards: &[u32], index: usize, peers: usize) -> V
     tasks
 }
 
-/// Rows that train, scaled, in blocks for the workers that own their lanes.
+/// Rows that train, in blocks for the workers that own their lanes.
 fn blocks(
     rows: Rows,
     window: &Window,
     first_row: u64,
     (lanes, peers): (usize, usize),
     d_in: usize,
-    scale: f32,
 ) -> Vec<Block> {
     let Ok((Decoded { x, .. }, verdicts)) = rows else { return Vec::new() };
     let limit = rows_per_block(d_in);
@@ -123,7 +113,7 @@ fn blocks(
         let slot = window.slot(first_row + row as u64, lanes);
         let owner = slot.lane as usize % peers;
         open[owner].slots.push(slot);
-        open[owner].x.extend(x.iter().map(|v| v * scale));
+        open[owner].x.extend_from_slice(x);
         if open[owner].slots.len() == limit {
             full.push(std::mem::replace(&mut open[owner], fresh(owner)));
         }

@@ -9,15 +9,19 @@
 //! Async lives in [`source`] and [`sink`] alone; timely and differential are named only in this crate.
 
 pub mod calibrate;
+pub mod chooser;
 pub mod convert;
 pub mod device;
 mod engine;
 pub mod error;
+pub mod failures;
 mod flow;
 pub mod graph;
+pub mod learners;
 pub mod operators;
 pub mod plan;
 pub mod run;
+pub mod seat;
 pub mod sink;
 pub mod source;
 pub mod statistics;

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use atomflow_workers::{interp::HarvestSpec, variants::LearnerSpec};
+use atomflow_schemas::manifest::LearnerFailure;
+use atomflow_workers::interp::HarvestSpec;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::engine::{Layout, Streamed, check, inspect, made_up, resume, rows, run, stream};
-use crate::{calibrate::NormalizeSpec, plan::PlanSpec, source::SourceSpec};
+use crate::{
+    Error, Result, calibrate::NormalizeSpec, error::Kind, failures, learners::Learners, plan::PlanSpec,
+    source::SourceSpec,
+};
 
 /// Everything that decides the bytes of a run. `jobs` composes it from a spec file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -26,8 +30,8 @@ pub struct Job {
     /// How rows are scaled before learning.
     #[serde(default)]
     pub normalize: NormalizeSpec,
-    /// What learns.
-    pub learner: LearnerSpec,
+    /// What learns: one table, or a list of them that share one reading.
+    pub learner: Learners,
     /// What is collected afterwards.
     #[serde(default)]
     pub harvest: HarvestSpec,
@@ -79,6 +83,9 @@ pub enum Event {
     Convert(ConvertProgress),
     /// Tables are being written.
     Publish {
+        /// Name of the learner, where there are several.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        learner: Option<String>,
         /// Name of the table.
         table: String,
         /// Its rows.
@@ -105,14 +112,30 @@ pub struct TrainProgress {
     pub gb_per_s: f64,
     /// Share of the time the learner waited for data.
     pub wait_share: f64,
-    /// FVU of the last window, before each step (prequential).
+    /// FVU of the last window, before each step (prequential). Of several learners, the lowest.
+    pub fvu: f64,
+    /// Mean latents per row in the last window, of that learner.
+    pub l0: f64,
+    /// Dead latents now, of that learner.
+    pub dead: u64,
+    /// Where there are several: each that goes on, in the order of the spec.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub learners: Vec<LearnerProgress>,
+    /// Seconds to the end of training at this rate.
+    pub left_s: f64,
+}
+
+/// Where one of several learners stands.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct LearnerProgress {
+    /// Its name.
+    pub name: String,
+    /// FVU of the last window.
     pub fvu: f64,
     /// Mean latents per row in the last window.
     pub l0: f64,
     /// Dead latents now.
     pub dead: u64,
-    /// Seconds to the end of training at this rate.
-    pub left_s: f64,
 }
 
 /// Where harvest stands.
@@ -164,12 +187,62 @@ pub trait Watch: Send + Sync {
 pub struct Outcome {
     /// Run id.
     pub run: String,
-    /// Name of each table and where it is (a directory with Parquet parts and `_delta_log`).
+    /// Name of each table and where it is (a directory with Parquet parts and `_delta_log`). Of
+    /// several learners, a glob over all of them.
     pub tables: BTreeMap<String, String>,
-    /// Directory of the exported dictionary (SAELens layout).
+    /// Directory of the exported dictionary (SAELens layout); of several learners, a glob.
     pub dictionary: String,
-    /// How good it is.
+    /// How good it is. Of several learners, what they have in common: tokens and seconds.
     pub metrics: Metrics,
+    /// Where there are several: each, in the order of the spec.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub learners: Vec<LearnerOutcome>,
+}
+
+impl Outcome {
+    /// The error that a run of several learners ends with when some of them failed: that of the first,
+    /// a bug before all others.
+    ///
+    /// # Errors
+    /// That error.
+    pub fn check(&self) -> Result<()> {
+        let failed: Vec<&LearnerOutcome> = self.learners.iter().filter(|l| l.failed.is_some()).collect();
+        let errors: Vec<Error> =
+            failed.iter().filter_map(|l| l.failed.as_ref()).map(failures::error).collect();
+        let Some(first) = errors.iter().find(|e| e.kind == Kind::Bug).or(errors.first()) else {
+            return Ok(());
+        };
+        let said: Vec<String> =
+            failed.iter().zip(&errors).map(|(l, e)| format!("`{}` {}", l.name, e.message())).collect();
+        let message =
+            format!("{} of {} learners failed: {}", failed.len(), self.learners.len(), said.join("; "));
+        let mut error = Error::new(first.kind, message);
+        if let Some(field) = &first.place().field {
+            error = error.field(field.clone());
+        }
+        let hint = first.what_to_do().unwrap_or_default();
+        Err(error.hint(format!("{hint}; what the others learned is published")))
+    }
+}
+
+/// What became of one of several learners.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LearnerOutcome {
+    /// Its name.
+    pub name: String,
+    /// Latents of its dictionary.
+    pub n_latents: u64,
+    /// Latents per row, as the spec says it.
+    pub k: u64,
+    /// Name of each table and where it is; empty if it failed.
+    pub tables: BTreeMap<String, String>,
+    /// Directory of the exported dictionary.
+    pub dictionary: String,
+    /// How good it is; nothing is known of one that failed.
+    pub metrics: Option<Metrics>,
+    /// Why it failed, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<LearnerFailure>,
 }
 
 /// The figures a run ends with.
@@ -189,6 +262,10 @@ pub struct Metrics {
     pub tokens: u64,
     /// Wall seconds of this process.
     pub seconds: f64,
+    /// How the encoder of training ran in the end: `f32` or `int8 pre-screen`, whichever was measured
+    /// to be faster. No other figure depends on it.
+    #[serde(default)]
+    pub encoder: String,
 }
 
 /// What `atomflow check` prints: the plan before anything is spent.
@@ -208,8 +285,10 @@ pub struct CheckReport {
     pub bytes: u64,
     /// Width of the vectors.
     pub d_in: u64,
-    /// Latents.
+    /// Latents, of all learners together.
     pub n_latents: u64,
+    /// Name, latents and latents per row of each learner.
+    pub learners: Vec<(String, u64, u64)>,
     /// Windows over all passes.
     pub windows: u64,
     /// Optimizer steps over all passes.
@@ -247,6 +326,25 @@ pub struct Inspection {
     pub windows: (u64, u64),
     /// Shards harvested and committed, of how many.
     pub shards: (u64, u64),
+    /// Where there are several learners: each, in the order of the spec.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub learners: Vec<LearnerInspection>,
     /// The outcome, when done.
     pub outcome: Option<Outcome>,
+}
+
+/// How far one of several learners is.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct LearnerInspection {
+    /// Its name.
+    pub name: String,
+    /// As for the run, or `failed`.
+    pub state: String,
+    /// Windows trained and committed, of how many.
+    pub windows: (u64, u64),
+    /// Shards harvested and committed, of how many.
+    pub shards: (u64, u64),
+    /// Why it failed, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<LearnerFailure>,
 }

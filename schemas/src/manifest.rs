@@ -32,6 +32,9 @@ pub struct GenerationRecord {
     pub generation: u64,
     /// Token of the process.
     pub writer: String,
+    /// Vector instructions it runs on. All give the same bytes; this says which did.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub simd: String,
 }
 
 /// `epoch/<name>.json`: the work called `name` is done, and these files hold it.
@@ -81,6 +84,36 @@ pub struct RunManifest {
     pub dictionary: Vec<FileEntry>,
     /// How good the result is.
     pub metrics: Value,
+    /// In the root of a job of several learners, which has no tables of its own: each by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub learners: BTreeMap<String, LearnerEntry>,
+}
+
+/// What became of one of several learners.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LearnerEntry {
+    /// Its directory below the output directory, laid out like that of a job of one learner.
+    pub path: String,
+    /// How good its dictionary is; null if it failed.
+    pub metrics: Value,
+    /// Why there is no dictionary, if it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<LearnerFailure>,
+}
+
+/// Why a learner came to nothing; also the body of its commit `failed`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LearnerFailure {
+    /// What the user must do: `fix the spec` or `bug`.
+    pub kind: String,
+    /// What is wrong.
+    pub message: String,
+    /// The field of the job spec it is about, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// What to do about it, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// One version of one published table.

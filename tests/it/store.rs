@@ -253,7 +253,14 @@ async fn the_manifest_comes_last(
 fn manifest(tables: Vec<TableEntry>) -> RunManifest {
     let tables = tables.into_iter().map(|table| ("features".to_owned(), table)).collect();
     let metrics = json!({"seconds": 1});
-    RunManifest { format: FORMAT, run: "r1".to_owned(), tables, dictionary: vec![], metrics }
+    RunManifest {
+        format: FORMAT,
+        run: "r1".to_owned(),
+        tables,
+        dictionary: vec![],
+        metrics,
+        learners: Default::default(),
+    }
 }
 
 fn schema() -> SchemaRef {

@@ -300,7 +300,7 @@ fn blanked(bytes: &[u8]) -> Vec<u8> {
 
 fn blank(value: &mut Value) {
     if let Value::Object(object) = value {
-        ["writer", "generation", "seconds"].iter().for_each(|key| {
+        ["writer", "generation", "seconds", "encoder", "simd"].iter().for_each(|key| {
             object.remove(*key);
         });
         object.values_mut().for_each(blank);

@@ -81,14 +81,11 @@ pub(super) fn encode(bench: &Bench, report: &mut Report) -> Result<Encoded> {
     let b_dec = vec![0.0; d];
     let (mut exact, mut screened) = (None, None);
     let run = |screen| {
-        let select =
-            || encoder.select(bench.path, screen, bench.rows.batch(0), &b_dec, Selection::TopK(k));
+        let select = || encoder.select(bench.path, screen, bench.rows.batch(0), &b_dec, Selection::TopK(k));
         Some(bench.threads.install(select))
     };
-    let [exact_s, screened_s] = in_turns(
-        rounds,
-        [&mut || exact = run(Screen::Off), &mut || screened = run(Screen::Int8)],
-    );
+    let [exact_s, screened_s] =
+        in_turns(rounds, [&mut || exact = run(Screen::Off), &mut || screened = run(Screen::Int8)]);
     let pairs = |selected: &Option<Selected<f32>>| {
         selected.as_ref().map(|s| (s.codes.clone(), s.values.iter().map(|v| v.to_bits()).collect::<Vec<_>>()))
     };

@@ -30,10 +30,9 @@ impl Machine {
         let (mut integers, mut triads) = (false, f64::INFINITY);
         let [fma_s, int8_s] = in_turns(
             8,
-            [
-                &mut || drop(threads.on_each(|| peak::fma(path, ROUNDS))),
-                &mut || integers = threads.on_each(|| peak::int8(ROUNDS)).iter().all(Option::is_some),
-            ],
+            [&mut || drop(threads.on_each(|| peak::fma(path, ROUNDS))), &mut || {
+                integers = threads.on_each(|| peak::int8(ROUNDS)).iter().all(Option::is_some)
+            }],
         );
         for seconds in threads.on_each(|| triad(path)) {
             // The slowest thread: bandwidth is shared.

@@ -25,8 +25,9 @@ impl Line {
                 single(format!("{word} {run}: results go to {out}"))
             }
             Event::Note { message } => single(message.clone()),
-            Event::Publish { table, rows } => {
-                single(format!("published {table}: {} rows", human::count(*rows)))
+            Event::Publish { learner, table, rows } => {
+                let of = learner.as_ref().map_or_else(String::new, |name| format!("{name}: "));
+                single(format!("{of}published {table}: {} rows", human::count(*rows)))
             }
         }
     }
@@ -43,8 +44,12 @@ impl Line {
     }
 
     fn worth(&self, most: u8) -> String {
-        let parts: Vec<&str> =
-            self.parts.iter().filter(|(w, _)| *w <= most).map(|(_, t)| t.as_str()).collect();
+        let parts: Vec<&str> = self
+            .parts
+            .iter()
+            .filter(|(w, text)| *w <= most && !text.is_empty())
+            .map(|(_, t)| t.as_str())
+            .collect();
         parts.join("  ")
     }
 }
@@ -60,12 +65,28 @@ fn train(p: &TrainProgress) -> Line {
         (6, format!("{} rows/s", human::short(p.rows_per_s))),
         (9, format!("{:.3} GB/s", p.gb_per_s)),
         (8, format!("waiting {}", human::percent(p.wait_share))),
-        (1, format!("FVU {}", human::ratio(p.fvu))),
+        (1, format!("FVU {}", fvu(p))),
         (5, format!("L0 {:.1}", p.l0)),
         (3, format!("dead {}", human::count(p.dead))),
+        (7, best(p)),
         (2, format!("{} left", human::duration(p.left_s))),
     ];
     Line { phase: Some(Phase::Train), last: p.step >= p.steps, parts }
+}
+
+/// Of several learners, from the lowest to the highest.
+fn fvu(p: &TrainProgress) -> String {
+    let worst = p.learners.iter().map(|learner| learner.fvu).fold(p.fvu, f64::max);
+    match p.learners.len() {
+        0 | 1 => human::ratio(p.fvu),
+        n => format!("{} to {} of {n}", human::ratio(p.fvu), human::ratio(worst)),
+    }
+}
+
+/// Whose the lowest FVU is, where there are several.
+fn best(p: &TrainProgress) -> String {
+    let best = p.learners.iter().min_by(|a, b| a.fvu.total_cmp(&b.fvu));
+    best.map_or_else(String::new, |best| format!("best {}", best.name))
 }
 
 fn harvest(p: &HarvestProgress) -> Line {

@@ -1,5 +1,8 @@
 //! Reports of made-up outcomes, as text.
 
+use atomflow_pipeline::run::LearnerOutcome;
+use atomflow_schemas::manifest::LearnerFailure;
+
 use super::*;
 
 const SPEC: &str = r#"
@@ -33,7 +36,45 @@ fn finished() -> Outcome {
             seconds: 187.0,
             ..Metrics::default()
         },
+        learners: Vec::new(),
     }
+}
+
+/// A run of two learners, one of which failed.
+fn two() -> Outcome {
+    let learner = |name: &str| LearnerOutcome {
+        name: name.to_owned(),
+        n_latents: 2304,
+        k: 32,
+        tables: BTreeMap::new(),
+        dictionary: format!("runs/night/learners/{name}/dictionary"),
+        metrics: Some(finished().metrics),
+        failed: None,
+    };
+    let failed = Some(LearnerFailure {
+        kind: "fix the spec".to_owned(),
+        message: "diverged at step 7: the loss is not finite".to_owned(),
+        field: Some("learner[1].schedule.lr".to_owned()),
+        hint: Some("lower schedule.lr".to_owned()),
+    });
+    let wild = LearnerOutcome { metrics: None, failed, ..learner("wild") };
+    Outcome { learners: vec![learner("calm"), wild], ..finished() }
+}
+
+#[test]
+fn several_learners_have_a_line_each() {
+    let text = outcome(&two(), &BTreeMap::new());
+    for wanted in ["done; 1 of 2 learners failed", "calm", "0.2135", "failed: diverged at step 7", "run_id"] {
+        assert!(text.contains(wanted), "{wanted} in\n{text}");
+    }
+    assert!(!text.contains("delta_scan"), "{text}");
+    let error = two().check().unwrap_err();
+    assert_eq!(
+        (error.kind.exit_code(), error.place().field.as_deref()),
+        (64, Some("learner[1].schedule.lr"))
+    );
+    assert!(error.to_string().contains("1 of 2 learners failed: `wild` diverged"), "{error}");
+    assert!(Outcome { learners: Vec::new(), ..two() }.check().is_ok());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::schema::Schema;
+use super::{schema::Schema, sweep};
 
 /// More parts than any field has; a limit, because a key is followed part by part on the stack.
 const KEY_PARTS_MAX: usize = 16;
@@ -86,7 +86,7 @@ impl Document {
                 .hint("write --set plan.passes=2, with a dotted key")
         };
         let (key, raw) = set.split_once('=').ok_or_else(|| wrong("is not key=value"))?;
-        let path: Vec<&str> = key.trim().split('.').map(str::trim).collect();
+        let path = parts(key.trim());
         if path.iter().any(|part| part.is_empty()) {
             return Err(wrong("has an empty key"));
         }
@@ -98,6 +98,18 @@ impl Document {
         self.root
             .insert(&path, node, &place)
             .ok_or_else(|| wrong("leads through a field that is not a table"))
+            .map_err(|error| match self.root.is_list("learner") && key.trim().starts_with("learner.") {
+                true => error.hint("there are several learners: write --set learner[0].k=64"),
+                false => error,
+            })
+    }
+
+    /// Makes of every sweep the learners it stands for.
+    ///
+    /// # Errors
+    /// A sweep is not a table of lists of plain values.
+    pub fn expand(&mut self) -> Result<()> {
+        sweep::expand(&mut self.root)
     }
 
     /// Adds the place of the field that `error` names, if it names one and has no object yet.
@@ -106,9 +118,26 @@ impl Document {
         if error.place().object.is_some() {
             return error;
         }
-        let place = self.root.find(&field.split('.').collect::<Vec<_>>()).unwrap_or(&self.name).to_owned();
+        let place = self.root.find(&parts(&field)).unwrap_or(&self.name).to_owned();
         error.object(place)
     }
+}
+
+/// `learner[1].k` → `learner`, `[1]`, `k`.
+fn parts(key: &str) -> Vec<&str> {
+    let split = |part: &'_ str| part.find('[').filter(|at| *at > 0).map_or(part.len(), |at| at);
+    key.split('.')
+        .map(str::trim)
+        .flat_map(|part| {
+            let (name, index) = part.split_at(split(part));
+            [Some(name), Some(index).filter(|index| !index.is_empty())].into_iter().flatten()
+        })
+        .collect()
+}
+
+/// `[1]` → 1.
+fn index(part: &str) -> Option<usize> {
+    part.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
 }
 
 fn set_value(raw: &str, path: &[&str], schema: &Schema) -> Value {
@@ -135,6 +164,12 @@ impl Node {
         Node { place: place.to_owned(), content }
     }
 
+    /// Whether the field `key` of this table is a list.
+    fn is_list(&self, key: &str) -> bool {
+        let Content::Table(entries) = &self.content else { return false };
+        entries.iter().any(|entry| entry.key == key && matches!(entry.node.content, Content::Array(_)))
+    }
+
     fn to_toml(&self) -> Value {
         match &self.content {
             Content::Plain(value) => value.clone(),
@@ -146,8 +181,16 @@ impl Node {
     }
 
     /// Puts `node` at `path`, making tables on the way; `None` if something else is in the way.
-    fn insert(&mut self, path: &[&str], node: Node, place: &str) -> Option<()> {
+    pub(super) fn insert(&mut self, path: &[&str], node: Node, place: &str) -> Option<()> {
         let (first, rest) = path.split_first()?;
+        if let Content::Array(items) = &mut self.content {
+            let item = items.get_mut(index(first)?)?;
+            if rest.is_empty() {
+                *item = node;
+                return Some(());
+            }
+            return item.insert(rest, node, place);
+        }
         let Content::Table(entries) = &mut self.content else { return None };
         let at = entries.iter().position(|e| e.key == *first).unwrap_or_else(|| {
             let empty = Node { place: place.to_owned(), content: Content::Table(Vec::new()) };
@@ -166,6 +209,10 @@ impl Node {
     /// Where the field at `path` stands, or the nearest table around it that exists.
     fn find(&self, path: &[&str]) -> Option<&String> {
         let (first, rest) = path.split_first()?;
+        if let Content::Array(items) = &self.content {
+            let item = items.get(index(first)?)?;
+            return item.find(rest).or(Some(&item.place));
+        }
         let Content::Table(entries) = &self.content else { return None };
         let entry = entries.iter().find(|e| e.key == *first)?;
         entry.node.find(rest).or(Some(&entry.place))

@@ -9,7 +9,7 @@ use atomflow_pipeline::{
     Error, Result,
     calibrate::NormalizeSpec,
     plan::PlanSpec,
-    run::RuntimeSpec,
+    run::{Job, RuntimeSpec},
     source::{Columns, FilterSpec, SourceSpec},
 };
 use atomflow_workers::{interp::HarvestSpec, variants::LearnerSpec};
@@ -28,11 +28,11 @@ const PER_LATENT_MAX: usize = 100_000;
 /// The first field that is out of range.
 pub(super) fn check(spec: &JobSpec) -> Result<()> {
     let job = &spec.job;
-    name(&job.name)?;
+    name("name", &job.name)?;
     source(&job.source)?;
     plan(&job.plan)?;
     normalize(&job.normalize)?;
-    learner(&job.learner)?;
+    learners(job)?;
     harvest(&job.harvest)?;
     runtime(&spec.runtime)?;
     workers_have_lanes(spec)
@@ -55,12 +55,12 @@ pub(super) fn runtime(spec: &RuntimeSpec) -> Result<()> {
     )
 }
 
-fn name(name: &str) -> Result<()> {
+fn name(field: &str, name: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     let fine = !name.is_empty() && name.len() <= 100 && !name.starts_with('.') && name.chars().all(plain);
     ensure(
         fine,
-        "name",
+        field,
         || format!("`{name}` cannot be a name: it becomes part of paths"),
         "use letters, digits, `-`, `_` and `.` (not first), at most 100 of them",
     )
@@ -150,25 +150,30 @@ fn normalize(spec: &NormalizeSpec) -> Result<()> {
     within("normalize.sample_rows", spec.sample_rows, 1..=COUNT_MAX, "32768 is the default")
 }
 
+fn learners(job: &Job) -> Result<()> {
+    for is in job.learners()? {
+        name(&format!("{}.name", is.field), &is.name)?;
+        let column = format!("{}.activation", is.field);
+        let hint = "leave the line out for the column of `source.columns`";
+        ensure(!is.activation.is_empty(), &column, || "is empty".to_owned(), hint)?;
+        learner(&is.spec, &is.field)?;
+    }
+    Ok(())
+}
+
 /// The learner knows its own ranges. Some depend on the width of the data, which is not known yet:
 /// what is wrong for a narrow and for a very wide vector is wrong for all.
-fn learner(spec: &LearnerSpec) -> Result<()> {
+fn learner(spec: &LearnerSpec, field: &str) -> Result<()> {
+    let at = |name: &str| format!("{field}.{name}");
     let n = spec.n_latents();
-    within("learner.n_latents", n, 1..=COUNT_MAX, "4 to 32 times the width of the vectors is usual")?;
+    within(&at("n_latents"), n, 1..=COUNT_MAX, "4 to 32 times the width of the vectors is usual")?;
     let k = spec.k();
-    within("learner.k", k, 1..=COUNT_MAX, "16 to 128 is usual")?;
-    at_least(
-        "learner.n_latents",
-        n,
-        "learner.k",
-        k,
-        "k latents of a row are kept; lower k or raise n_latents",
-    )?;
+    within(&at("k"), k, 1..=COUNT_MAX, "16 to 128 is usual")?;
+    let hint = "k latents of a row are kept; lower k or raise n_latents";
+    at_least(&at("n_latents"), n, &at("k"), k, hint)?;
     let [narrow, wide] = [1, 1 << 20].map(|d_in| spec.validate(d_in).err());
     match narrow {
-        Some(fault) if wide.as_ref() == Some(&fault) => {
-            Err(Error::spec(fault.reason).field(format!("learner.{}", fault.field)))
-        }
+        Some(fault) if wide.as_ref() == Some(&fault) => Err(Error::spec(fault.reason).field(at(fault.field))),
         _ => Ok(()),
     }
 }

@@ -64,7 +64,10 @@ impl Schema {
     /// Schemas of the field `name` in every branch of `schema`.
     fn field<'a>(&'a self, schema: &'a Json, name: &str) -> Vec<&'a Json> {
         let schema = self.resolve(schema);
-        let own = schema.pointer("/properties").and_then(|p| p.get(name));
+        let own = match name.starts_with('[') {
+            true => schema.get("items"),
+            false => schema.pointer("/properties").and_then(|p| p.get(name)),
+        };
         own.into_iter().chain(branches(schema).into_iter().flat_map(|s| self.field(s, name))).collect()
     }
 

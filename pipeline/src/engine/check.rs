@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use atomflow_workers::{
-    kernels::{Path, encode::{Encoder, Screen, Selection}},
+    kernels::{
+        Path,
+        encode::{Encoder, Screen, Selection},
+    },
     random::{hash, unit},
     threads::Threads,
 };
@@ -37,11 +40,13 @@ fn report(
     plan: &Plan,
     gflops: f64,
 ) -> Result<CheckReport> {
-    let (d, n, k) = (manifest.d_in as f64, job.learner.n_latents() as f64, job.learner.k() as f64);
+    let learners = super::learner::sizes(job, manifest)?;
     let (rows, passes) = (manifest.rows() as f64, job.plan.passes as f64);
+    let sizes = || learners.iter().map(|(_, d, n, k)| (*d as f64, *n as f64, *k as f64));
     // Encoder 2dn; sparse decode, value gradients and two weight gradients 8dk.
-    let train_flops = rows * passes * (2.0 * d * n + 8.0 * d * k);
-    let harvest_flops = rows * (2.0 * d * n + 2.0 * d * k);
+    let train_flops: f64 = sizes().map(|(d, n, k)| rows * passes * (2.0 * d * n + 8.0 * d * k)).sum();
+    let harvest_flops: f64 = sizes().map(|(d, n, k)| rows * (2.0 * d * n + 2.0 * d * k)).sum();
+    let model_bytes = learners.iter().map(|(_, d, n, _)| model_bytes(*d, *n)).sum();
     Ok(CheckReport {
         run: run_id(job, plan)?,
         plan: plan.hash.clone(),
@@ -50,11 +55,12 @@ fn report(
         rows: manifest.rows(),
         bytes: manifest.bytes(),
         d_in: manifest.d_in as u64,
-        n_latents: job.learner.n_latents() as u64,
+        n_latents: learners.iter().map(|(_, _, n, _)| *n as u64).sum(),
+        learners: learners.iter().map(|(name, _, n, k)| (name.clone(), *n as u64, *k as u64)).collect(),
         windows: plan.windows.len() as u64,
         steps: plan.steps,
         columns: columns(manifest),
-        model_bytes: model_bytes(manifest.d_in, job.learner.n_latents()),
+        model_bytes,
         data_bytes: data_bytes(job, manifest, plan),
         train_flops,
         harvest_flops,

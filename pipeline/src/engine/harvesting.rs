@@ -10,8 +10,8 @@ use atomflow_workers::stats::{FixedPoint, StatsSpec};
 
 use super::{
     Engine,
+    freezing::Frozen,
     state::{self, HARVEST, HarvestCommit, body},
-    training::Frozen,
 };
 use crate::{
     Error, Result,
@@ -19,6 +19,7 @@ use crate::{
     graph::harvest_graph,
     operators::{
         accumulate::{Harvest, Save, ShardCounts, ShardDone},
+        encode::Harvester,
         read::Reader,
     },
     run::{Event, HarvestProgress},
@@ -33,32 +34,54 @@ pub(super) struct Harvested {
 }
 
 impl Engine {
-    /// Harvests the shards that are not committed yet; returns all of them in shard order.
-    pub(super) fn harvest(&self, frozen: &Frozen) -> Result<Vec<Harvested>> {
-        let done = self.harvested()?;
-        let missing = |shard: &u32| done.binary_search_by_key(shard, |h| h.shard).is_err();
+    /// Harvests what is not committed yet; returns for each dictionary its shards in order.
+    pub(super) fn harvest(&self, frozen: &[Frozen]) -> Result<Vec<Vec<Harvested>>> {
+        let harvesters: Vec<Harvester> =
+            frozen.iter().map(|frozen| self.harvester(frozen)).collect::<Result<_>>()?;
         let count = u32::try_from(self.manifest.shards.len()).unwrap_or(u32::MAX);
+        let missing = |shard: &u32| harvesters.iter().any(|harvester| !harvester.done.contains(shard));
         let shards: Vec<u32> = (0..count).filter(missing).collect();
-        if shards.is_empty() {
-            return Ok(done);
+        if !shards.is_empty() {
+            self.harvest_shards(shards, harvesters, frozen.first().and_then(|f| f.calibration.norm_max))?;
         }
-        let reader = self.reader(frozen.calibration.norm_max, true);
-        let harvest = self.harvest_of(shards, frozen);
-        let progress = self.watch_harvest(&harvest, &reader);
-        let (stop, dictionary) = (reader.stop.clone(), Arc::clone(&frozen.dictionary));
-        let ran = run_workers(self.runtime.workers, move |worker| {
-            harvest_graph(worker, &reader, &dictionary, &harvest);
-        });
+        self.commit_failures()?;
+        frozen.iter().map(|frozen| self.complete(frozen.learner)).collect()
+    }
+
+    fn harvest_shards(
+        &self,
+        shards: Vec<u32>,
+        harvesters: Vec<Harvester>,
+        norm_max: Option<f32>,
+    ) -> Result<()> {
+        let reader = self.reader(norm_max, true);
+        let harvest = Harvest {
+            shards: Arc::new(shards),
+            harvesters: Arc::new(harvesters),
+            failures: self.failures.clone(),
+            save: self.save(),
+            runtime: self.tokio.handle().clone(),
+            rows: Arc::default(),
+        };
+        let (progress, stop) = (self.watch_harvest(&harvest, &reader), reader.stop.clone());
+        let ran = run_workers(self.runtime.workers, move |worker| harvest_graph(worker, &reader, &harvest));
         progress.stop();
-        stop.check()?;
-        ran?;
-        let all = self.harvested()?;
+        self.ended(&stop)?;
+        ran.map(drop)
+    }
+
+    /// Every shard of a learner; none if it failed.
+    fn complete(&self, learner: usize) -> Result<Vec<Harvested>> {
+        if self.failures.has(learner) {
+            return Ok(Vec::new());
+        }
+        let all = self.harvested(learner)?;
         let complete = all.len() == self.manifest.shards.len();
         if complete { Ok(all) } else { Err(Error::bug("harvest ended before every shard was committed")) }
     }
 
-    fn harvested(&self) -> Result<Vec<Harvested>> {
-        let commits = self.tokio.block_on(commits(&self.output, HARVEST))?;
+    fn harvested(&self, learner: usize) -> Result<Vec<Harvested>> {
+        let commits = self.tokio.block_on(commits(&self.learners[learner].output, HARVEST))?;
         let read = |commit: &atomflow_schemas::manifest::Commit| {
             let HarvestCommit { shard, counts, .. } = body(commit)?;
             Ok(Harvested { shard, counts, files: commit.files.clone() })
@@ -68,35 +91,31 @@ impl Engine {
         Ok(all)
     }
 
-    fn harvest_of(&self, shards: Vec<u32>, frozen: &Frozen) -> Harvest {
+    /// Draws follow the seed of the job, so that all dictionaries look at the same contexts.
+    fn harvester(&self, frozen: &Frozen) -> Result<Harvester> {
+        let column = self.learners[frozen.learner].column.clone();
         let statistics = StatsSpec {
             shard: 0,
             n_latents: frozen.dictionary.n_latents(),
-            d_in: self.manifest.d_in,
-            fixed: self.fixed_point(frozen),
+            d_in: column.len(),
+            fixed: FixedPoint::from_rms_norm(frozen.calibration.norm_rms),
             seed: self.job.seed,
             harvest: self.job.harvest.clone(),
             coactivation_rate: self.job.harvest.coactivation_rate(self.manifest.rows()),
         };
-        Harvest {
-            shards: Arc::new(shards),
-            statistics: Arc::new(statistics),
-            save: self.save(),
-            runtime: self.tokio.handle().clone(),
-            rows: Arc::default(),
-        }
-    }
-
-    pub(super) fn fixed_point(&self, frozen: &Frozen) -> FixedPoint {
-        FixedPoint::from_rms_norm(frozen.calibration.norm_rms)
+        let done = self.harvested(frozen.learner)?.into_iter().map(|h| h.shard).collect();
+        let dictionary = Arc::clone(&frozen.dictionary);
+        let hold = self.learners[frozen.learner].hold.afresh();
+        Ok(Harvester { learner: frozen.learner, dictionary, column, statistics, hold, done })
     }
 
     fn save(&self) -> Save {
-        let (output, generation) = (self.output.clone(), self.generation.clone());
+        let outputs: Vec<Output> = self.learners.iter().map(|learner| learner.output.clone()).collect();
+        let (outputs, generation) = (Arc::new(outputs), self.generation.clone());
         let shards_total = self.manifest.shards.len() as u64;
-        Arc::new(move |done| {
-            let (output, generation) = (output.clone(), generation.clone());
-            Box::pin(async move { save(&output, &generation, done, shards_total).await })
+        Arc::new(move |learner, done| {
+            let (outputs, generation) = (Arc::clone(&outputs), generation.clone());
+            Box::pin(async move { save(&outputs[learner], &generation, done, shards_total).await })
         })
     }
 

@@ -59,12 +59,7 @@ fn write(file: File, batch: &RecordBatch) -> std::result::Result<(), ParquetErro
     writer.close().map(drop)
 }
 
-fn batch(
-    layout: Layout,
-    x: &[f32],
-    d_in: usize,
-    first: i64,
-) -> std::result::Result<RecordBatch, ArrowError> {
+fn batch(layout: Layout, x: &[f32], d_in: usize, first: i64) -> std::result::Result<RecordBatch, ArrowError> {
     let values = x.iter().map(|&v| f16::from_f32(v));
     let width = i32::try_from(d_in).unwrap_or(i32::MAX);
     let column: ArrayRef = match layout {

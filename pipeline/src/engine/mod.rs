@@ -2,7 +2,11 @@
 //! begins by asking what is committed already, so a run that was killed goes on where it stood.
 
 mod check;
+mod checkpoints;
+mod ending;
+mod freezing;
 mod harvesting;
+mod learner;
 mod made_up;
 mod publishing;
 mod rows;
@@ -12,8 +16,9 @@ mod training;
 
 use std::{sync::Arc, time::Instant};
 
-use atomflow_schemas::manifest::{FORMAT, RunManifest, RunRecord};
-use atomflow_workers::threads::Threads;
+use atomflow_schemas::manifest::{FORMAT, RunRecord};
+use atomflow_workers::{kernels::Path, threads::Threads};
+use learner::Learner;
 use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
 
@@ -24,6 +29,7 @@ pub use stream::{Streamed, stream};
 
 use crate::{
     Error, Result,
+    failures::Failures,
     operators::read::Reader,
     plan::Plan,
     run::{Event, Inspection, Job, Outcome, RuntimeSpec, Watch},
@@ -43,6 +49,8 @@ struct Engine {
     manifest: Arc<Manifest>,
     plan: Arc<Plan>,
     run: String,
+    learners: Vec<Learner>,
+    failures: Failures,
     watch: Arc<dyn Watch>,
     began: Instant,
 }
@@ -72,7 +80,7 @@ pub fn resume(out: &str, runtime: &RuntimeSpec, watch: Arc<dyn Watch>) -> Result
     if let Some(outcome) = finished(&tokio, &output, None)? {
         return Ok(outcome);
     }
-    let job = job_of(&record(&tokio, &output)?)?;
+    let job = ending::job_of(&record(&tokio, &output)?)?;
     Engine::open(&job, runtime, tokio, output, watch)?.go()
 }
 
@@ -84,7 +92,7 @@ pub fn inspect(out: &str) -> Result<Inspection> {
     let tokio = tokio_runtime()?;
     let output = Output::new(Location::open(out)?);
     let record = record(&tokio, &output)?;
-    tokio.block_on(state::inspect(&output, &record))
+    tokio.block_on(ending::inspect(&output, &record))
 }
 
 fn record(tokio: &Runtime, output: &Output) -> Result<RunRecord> {
@@ -93,11 +101,6 @@ fn record(tokio: &Runtime, output: &Output) -> Result<RunRecord> {
             .object(output.url(""))
             .hint("name the directory that `out` in the job spec points to; `atomflow run SPEC` starts a run")
     })
-}
-
-fn job_of(record: &RunRecord) -> Result<Job> {
-    serde_json::from_value(record.job.clone())
-        .map_err(|e| Error::data(format!("the job in run.json cannot be read: {e}")))
 }
 
 /// The outcome of a run that is complete already. `job`, if given, must be the one that made it.
@@ -116,15 +119,13 @@ fn finished(tokio: &Runtime, output: &Output, job: Option<&Job>) -> Result<Optio
         .field("out")
         .hint("choose another `out`"));
     }
-    outcome(output, &manifest).map(Some)
-}
-
-fn outcome(output: &Output, manifest: &RunManifest) -> Result<Outcome> {
-    let metrics = serde_json::from_value(manifest.metrics.clone())
-        .map_err(|e| Error::data(format!("the metrics in manifest.json cannot be read: {e}")))?;
-    let tables =
-        manifest.tables.iter().map(|(name, table)| (name.clone(), output.url(&table.path))).collect();
-    Ok(Outcome { run: manifest.run.clone(), tables, dictionary: output.url(training::DICTIONARY), metrics })
+    let record = tokio.block_on(commit::read_run(output))?;
+    let job = match (job, record) {
+        (Some(job), _) => job.clone(),
+        (None, Some(record)) => ending::job_of(&record)?,
+        (None, None) => return Err(Error::data("run.json is gone").object(output.url(""))),
+    };
+    tokio.block_on(ending::outcome(output, &job, &manifest)).map(Some)
 }
 
 fn tokio_runtime() -> Result<Runtime> {
@@ -166,21 +167,52 @@ impl Engine {
         let resumed = tokio.block_on(commit::open_run(&output, &record))? == commit::Opened::Resumed;
         let generation = tokio.block_on(Generation::claim(&output))?;
         let threads = Threads::new(runtime.threads).map_err(|e| Error::retry(e.to_string()))?;
+        let learners = learner::learners(job, &manifest, &run, &output, &threads)?;
+        let failures = Failures::new(learners.len());
         watch.event(&Event::Started { run: run.clone(), out: output.url(""), resumed });
-        for left_out in &manifest.quarantined {
-            let message = format!("left out {}: {}", left_out.url, left_out.reason);
-            watch.event(&Event::Note { message });
-        }
         let (job, runtime) = (job.clone(), runtime.clone());
-        Ok(Engine { job, runtime, tokio, threads, output, generation, manifest, plan, run, watch, began })
+        let engine = Engine {
+            job,
+            runtime,
+            tokio,
+            threads,
+            output,
+            generation,
+            manifest,
+            plan,
+            run,
+            learners,
+            failures,
+            watch,
+            began,
+        };
+        engine.first_notes()?;
+        Ok(engine)
+    }
+
+    /// What is known before the first row is read.
+    fn first_notes(&self) -> Result<()> {
+        for left_out in &self.manifest.quarantined {
+            self.note(format!("left out {}: {}", left_out.url, left_out.reason));
+        }
+        let before = commit::read_generation(&self.output, self.generation.number - 1);
+        let before = self.tokio.block_on(before)?.map(|record| record.simd).unwrap_or_default();
+        let now = Path::best().name();
+        if !before.is_empty() && before != now {
+            self.note(format!(
+                "the process before ran on {before} instructions, this one runs on {now}: the bytes are the same"
+            ));
+        }
+        Ok(())
     }
 
     fn go(self) -> Result<Outcome> {
+        self.recall_failures()?;
         let trained = self.train()?;
-        let frozen = self.freeze(&trained)?;
-        let shards = self.harvest(&frozen)?;
-        let manifest = self.publish(&trained, &frozen, &shards)?;
-        outcome(&self.output, &manifest)
+        let frozen = self.freeze(trained)?;
+        let harvested = self.harvest(&frozen)?;
+        self.publish(frozen, &harvested)?;
+        self.end()
     }
 
     /// A reader of this job's rows; `norm_max` is the calibrated bound.
@@ -209,9 +241,7 @@ impl Engine {
 
 /// The plan, after every check that needs the data's footers.
 fn plan(job: &Job, manifest: &Manifest) -> Result<Plan> {
-    let invalid =
-        |e: atomflow_workers::variants::Invalid| Error::spec(e.reason).field(format!("learner.{}", e.field));
-    job.learner.validate(manifest.d_in).map_err(invalid)?;
+    learner::validate(job, manifest)?;
     let filter = RowFilter::new(&job.source.filter, job.plan.heldout, job.seed);
     filter.check(&manifest.has)?;
     job.plan.plan(manifest, job.seed)

@@ -12,18 +12,21 @@ use bytes::Bytes;
 
 use super::{
     Engine,
+    freezing::Frozen,
     harvesting::Harvested,
+    learner::Learner,
     state::{WindowMetrics, to_json},
-    training::{Frozen, Trained},
 };
 use crate::{
     Error, Result,
+    error::Kind,
     run::{Event, Metrics},
     sink::{Output, Part, TableWrite, TableWriter, commit},
     statistics::{
         About, ParquetPartials, Publisher, Statistics,
         records::{self, OperatorRecord, ShardRecord, TrainRecord},
     },
+    stop::Stop,
 };
 
 /// Latents per part: the candidates of 512 latents take about 60 MB while they are made.
@@ -33,22 +36,38 @@ const LATENTS_PER_PART: usize = 512;
 type Rows<'a> = &'a (dyn Fn(Range<u32>) -> Result<RecordBatch> + Sync);
 
 impl Engine {
-    pub(super) fn publish(
-        &self,
-        trained: &Trained,
-        frozen: &Frozen,
-        harvested: &[Harvested],
-    ) -> Result<RunManifest> {
-        let statistics = self.statistics(harvested, frozen.dictionary.n_latents());
-        let publisher = Publisher::new(self.about(), &statistics, &*frozen.dictionary)?;
-        let run = &self.run;
+    /// Publishes the tables of every dictionary, one after the other.
+    pub(super) fn publish(&self, frozen: Vec<Frozen>, harvested: &[Vec<Harvested>]) -> Result<()> {
+        for (frozen, harvested) in frozen.iter().zip(harvested) {
+            let output = &self.learners[frozen.learner].output;
+            let through = self.failures.has(frozen.learner)
+                || self.tokio.block_on(commit::read_manifest(output))?.is_some();
+            if through {
+                continue;
+            }
+            match self.failures.shield(|| self.publish_one(frozen, harvested)).and_then(|done| done) {
+                // Of one learner alone; anything else is the store's or everybody's.
+                Err(error) if error.kind == Kind::Bug => {
+                    self.failures.add(frozen.learner, error, &Stop::default());
+                }
+                done => done?,
+            }
+        }
+        self.commit_failures()
+    }
+
+    fn publish_one(&self, frozen: &Frozen, harvested: &[Harvested]) -> Result<()> {
+        let learner = &self.learners[frozen.learner];
+        let statistics = self.statistics(learner, harvested, frozen.dictionary.n_latents());
+        let publisher = Publisher::new(self.about(learner), &statistics, &*frozen.dictionary)?;
+        let run = &learner.run;
         let whole: [(&Table, RecordBatch); 4] = [
             (&table::QUALITY, publisher.quality()?),
             (&table::SHARDS, records::shards(run, &self.shard_records(harvested))?),
-            (&table::TRAIN_METRICS, records::train_metrics(run, &train_records(&trained.metrics))?),
+            (&table::TRAIN_METRICS, records::train_metrics(run, &train_records(&frozen.metrics))?),
             (
                 &table::OPERATOR_STATS,
-                records::operator_stats(run, &self.operator_records(trained, harvested))?,
+                records::operator_stats(run, &self.operator_records(frozen, harvested))?,
             ),
         ];
         let by_latent: [(&Table, Rows); 5] = [
@@ -61,39 +80,42 @@ impl Engine {
         let mut tables = BTreeMap::new();
         for (table, batch) in whole {
             let part = Part { first_key: 0, batch };
-            tables.insert(table.name.to_owned(), self.write(table, None, std::iter::once(Ok(part)))?);
+            let written = self.write(learner, table, None, std::iter::once(Ok(part)))?;
+            tables.insert(table.name.to_owned(), written);
         }
         for (table, rows) in by_latent {
             let parts = latent_ranges(frozen.dictionary.n_latents()).map(|latents| {
                 let first_key = u64::from(latents.start);
                 rows(latents).map(|batch| Part { first_key, batch })
             });
-            tables.insert(table.name.to_owned(), self.write(table, Some("latent"), parts)?);
+            tables.insert(table.name.to_owned(), self.write(learner, table, Some("latent"), parts)?);
         }
         let manifest = RunManifest {
             format: FORMAT,
             run: run.clone(),
             tables,
             dictionary: frozen.files.clone(),
-            metrics: to_json(&self.metrics(&publisher, trained)?)?,
+            metrics: to_json(&self.metrics(&publisher, frozen)?)?,
+            learners: BTreeMap::new(),
         };
-        self.tokio.block_on(commit::publish(&self.output, &self.generation, &manifest))
+        self.tokio.block_on(commit::publish(&learner.output, &self.generation, &manifest)).map(drop)
     }
 
     fn write(
         &self,
+        learner: &Learner,
         table: &Table,
         key: Option<&str>,
         parts: impl Iterator<Item = Result<Part>> + Send,
     ) -> Result<TableEntry> {
         let write = TableWrite {
             name: table.name.to_owned(),
-            run: self.run.clone(),
+            run: learner.run.clone(),
             version: 0,
             schema: Arc::new(table.schema()),
             key: key.map(str::to_owned),
         };
-        let mut writer = TableWriter::new(&self.output, write)?;
+        let mut writer = TableWriter::new(&learner.output, write)?;
         std::thread::scope(|scope| {
             // The next part is made while one is written; totals run a dataflow of their own, so
             // parts are made outside the runtime.
@@ -104,25 +126,26 @@ impl Engine {
             ready.into_iter().try_for_each(|part: Result<Part>| self.tokio.block_on(writer.part(part?)))
         })?;
         let entry = self.tokio.block_on(writer.commit(&self.generation))?;
-        self.watch.event(&Event::Publish { table: table.name.to_owned(), rows: entry.rows });
+        let name = self.several().then(|| learner.is.name.clone());
+        self.watch.event(&Event::Publish { learner: name, table: table.name.to_owned(), rows: entry.rows });
         Ok(entry)
     }
 
-    fn statistics(&self, harvested: &[Harvested], n_latents: usize) -> Statistics {
+    fn statistics(&self, learner: &Learner, harvested: &[Harvested], n_latents: usize) -> Statistics {
         let files: BTreeMap<u32, Vec<FileEntry>> =
             harvested.iter().filter(|h| !h.files.is_empty()).map(|h| (h.shard, h.files.clone())).collect();
         let shards: Vec<u32> = files.keys().copied().collect();
-        let (output, tokio) = (self.output.clone(), self.tokio.handle().clone());
+        let (output, tokio) = (learner.output.clone(), self.tokio.handle().clone());
         let fetch = move |shard, partial| tokio.block_on(fetch(&output, &files, shard, partial));
         let source = Arc::new(ParquetPartials::new(fetch));
         Statistics::new(source, shards, n_latents, self.job.harvest.clone(), self.runtime.workers)
     }
 
-    fn about(&self) -> About {
+    fn about(&self, learner: &Learner) -> About {
         About {
-            run_id: self.run.clone(),
+            run_id: learner.run.clone(),
             hookpoint: self.job.source.hookpoint.clone(),
-            k: i32::try_from(self.job.learner.k()).ok(),
+            k: i32::try_from(learner.is.spec.k()).ok(),
             seed: self.job.seed,
             shard_urls: self.manifest.shards.iter().map(|s| s.url.clone()).collect(),
         }
@@ -155,8 +178,8 @@ impl Engine {
     }
 
     /// Counts by operator. All follow from the plan and the commits, so a resumed run has the same.
-    fn operator_records(&self, trained: &Trained, harvested: &[Harvested]) -> Vec<OperatorRecord> {
-        let row_bytes = self.manifest.d_in as u64 * 4;
+    fn operator_records(&self, frozen: &Frozen, harvested: &[Harvested]) -> Vec<OperatorRecord> {
+        let row_bytes = self.learners[frozen.learner].column.len() as u64 * 4;
         let record = |operator: &str, phase: &str, rows: u64, bytes: u64, blocks: u64| OperatorRecord {
             operator: operator.to_owned(),
             phase: phase.to_owned(),
@@ -169,7 +192,7 @@ impl Engine {
             self.manifest.shards[g.shard as usize].row_groups[g.row_group as usize].bytes
         };
         let planned: u64 = self.plan.windows.iter().map(|w| w.rows).sum();
-        let learned: u64 = trained.metrics.iter().map(|m| m.rows).sum();
+        let learned: u64 = frozen.metrics.iter().map(|m| m.rows).sum();
         let lanes = (self.plan.windows.len() * self.plan.lanes) as u64;
         let harvested_rows: u64 = harvested.iter().map(|h| h.counts.rows).sum();
         let kept: u64 = harvested.iter().map(|h| h.counts.train + h.counts.heldout).sum();
@@ -184,7 +207,7 @@ impl Engine {
         ]
     }
 
-    fn metrics(&self, publisher: &Publisher, trained: &Trained) -> Result<Metrics> {
+    fn metrics(&self, publisher: &Publisher, frozen: &Frozen) -> Result<Metrics> {
         let totals = publisher.totals();
         let figures = |sums: &atomflow_workers::stats::QualitySums| sums.figures(totals.fixed);
         let heldout = figures(&totals.quality[1]);
@@ -195,8 +218,9 @@ impl Engine {
             all_fvu: figures(&totals.all()?).fvu,
             l0: heldout.l0.or(kept.l0),
             dead: totals.dead(),
-            tokens: trained.metrics.iter().map(|m| m.rows).sum(),
+            tokens: frozen.metrics.iter().map(|m| m.rows).sum(),
             seconds: self.began.elapsed().as_secs_f64(),
+            encoder: self.learners[frozen.learner].hold.encoder().to_owned(),
         })
     }
 }

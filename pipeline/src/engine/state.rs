@@ -1,16 +1,12 @@
-//! What commits hold, and how far a run is by them. Names are functions of the plan.
+//! What commits hold. Names are functions of the plan.
 
-use atomflow_schemas::manifest::{Commit, FileEntry, RunRecord};
+use atomflow_schemas::manifest::{Commit, FileEntry};
+use atomflow_workers::learner::StepReport;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    Error, Result,
-    calibrate::Calibration,
-    device::WindowReport,
-    operators::accumulate::ShardCounts,
-    run::Inspection,
-    sink::{Output, commit},
+    Error, Result, calibrate::Calibration, device::WindowReport, operators::accumulate::ShardCounts,
 };
 
 /// Prefix of the commits of the training phase, one per checkpoint.
@@ -49,8 +45,7 @@ pub(super) struct WindowMetrics {
 }
 
 impl WindowMetrics {
-    pub(super) fn of(report: &WindowReport) -> Self {
-        let sums = report.sums;
+    pub(super) fn of(report: &WindowReport, sums: &StepReport) -> Self {
         WindowMetrics {
             window: report.window,
             step: report.step,
@@ -101,30 +96,4 @@ pub(super) fn body<T: DeserializeOwned>(commit: &Commit) -> Result<T> {
 /// The one file of a commit that has one.
 pub(super) fn only_file(commit: &Commit) -> Result<&FileEntry> {
     commit.files.first().ok_or_else(|| Error::data(format!("commit `{}` names no file", commit.name)))
-}
-
-pub(super) async fn inspect(output: &Output, record: &RunRecord) -> Result<Inspection> {
-    let train = commit::commits(output, TRAIN).await?;
-    let harvest = commit::commits(output, HARVEST).await?;
-    let manifest = commit::read_manifest(output).await?;
-    let last: Option<TrainCommit> = train.last().map(body).transpose()?;
-    let shards_total = harvest.last().map(body::<HarvestCommit>).transpose()?.map_or(0, |h| h.shards_total);
-    let windows = last.map_or((0, 0), |t| (t.windows, t.windows_total));
-    let shards = (harvest.len() as u64, shards_total);
-    let state = match (&manifest, windows, shards) {
-        (Some(_), ..) => "done",
-        (None, (0, _), _) => "calibrating",
-        (None, (done, total), _) if done < total => "training",
-        (None, _, (done, total)) if total > 0 && done == total => "publishing",
-        _ => "harvesting",
-    };
-    Ok(Inspection {
-        run: record.run.clone(),
-        name: record.name.clone(),
-        state: state.to_owned(),
-        generation: commit::newest_generation(output).await?,
-        windows,
-        shards,
-        outcome: manifest.as_ref().map(|m| super::outcome(output, m)).transpose()?,
-    })
 }

@@ -1,32 +1,51 @@
 //! The train graph without a run around it: how fast do rows reach a learner?
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
-use atomflow_workers::learner::DictLearner;
+use atomflow_workers::{
+    learner::{DictLearner, StepReport},
+    threads::Threads,
+};
 
 use super::{plan, tokio_runtime};
 use crate::{
-    Result,
-    device::Device,
+    Error, Result,
+    chooser::Hold,
+    device::{Device, Work},
+    failures::Failures,
     flow::run_workers,
     graph::{Training, train_graph},
     operators::read::Reader,
     run::Job,
+    seat::{Seat, View},
     source::{RowFilter, Want, scan},
-    stop::Stop,
+    stop::{Stop, lock},
 };
 
-/// Sends every row of the job through the train graph into `learner` and commits nothing. Returns the
-/// planned rows and the seconds from the first read to the last step; footers are read before that.
+/// What came of a stream.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Streamed {
+    /// Planned rows.
+    pub rows: u64,
+    /// From the first read to the last step; footers are read before that.
+    pub seconds: f64,
+    /// How long the learner waited for rows.
+    pub waited_s: f64,
+}
+
+/// Sends every row of the job through the train graph into `learner` and commits nothing.
 ///
 /// # Errors
 /// As for a run, up to the end of training.
-pub fn stream(job: &Job, workers: usize, learner: Box<dyn DictLearner>) -> Result<(u64, f64)> {
+pub fn stream(job: &Job, workers: usize, learner: Box<dyn DictLearner>) -> Result<Streamed> {
     let tokio = tokio_runtime()?;
     let manifest = Arc::new(tokio.block_on(scan(&job.source))?);
     let plan = Arc::new(plan(job, &manifest)?);
     let reader = Reader {
-        manifest,
+        manifest: Arc::clone(&manifest),
         filter: Arc::new(RowFilter::new(&job.source.filter, job.plan.heldout, job.seed)),
         want: Want { token_text: false, on_bad: job.source.on_bad },
         budget_bytes: job.source.prefetch_bytes / workers.max(1) as u64,
@@ -35,13 +54,32 @@ pub fn stream(job: &Job, workers: usize, learner: Box<dyn DictLearner>) -> Resul
         fetched_bytes: Arc::default(),
     };
     let (stop, began) = (reader.stop.clone(), Instant::now());
-    let (device, handle) =
-        Device::start(learner, Arc::clone(&plan), 0, Box::new(|_, _| Ok(())), stop.clone())?;
-    let training = Training { reader, plan: Arc::clone(&plan), first_window: 0, scale: 1.0, device: handle };
+    let view = View { column: 0..manifest.d_in, scale: 1.0, width: manifest.d_in };
+    let field = "learner".to_owned();
+    let threads = Threads::new(0).map_err(|e| Error::retry(e.to_string()))?;
+    let (sums, hold) = (StepReport::default(), Hold::new(&threads));
+    let seat = Seat { learner: 0, view, sums, field, dictionary: learner, hold };
+    let waited = Arc::new(Mutex::new(Duration::ZERO));
+    let noted = Arc::clone(&waited);
+    let (device, handle) = Device::start(Work {
+        seats: vec![seat],
+        failures: Failures::new(1),
+        threads,
+        plan: Arc::clone(&plan),
+        first_window: 0,
+        on_window: Box::new(move |_, report| {
+            *lock(&noted) = report.waited;
+            Ok(())
+        }),
+        stop: stop.clone(),
+    })?;
+    let training = Training { reader, plan: Arc::clone(&plan), first_window: 0, device: handle };
     let ran = run_workers(workers, move |worker| train_graph(worker, &training));
     let joined = device.join();
     stop.check()?;
     ran?;
     joined?;
-    Ok((plan.windows.iter().map(|w| w.rows).sum(), began.elapsed().as_secs_f64()))
+    let rows = plan.windows.iter().map(|w| w.rows).sum();
+    let waited_s = lock(&waited).as_secs_f64();
+    Ok(Streamed { rows, seconds: began.elapsed().as_secs_f64(), waited_s })
 }

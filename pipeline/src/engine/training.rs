@@ -1,287 +1,243 @@
-//! The training phase: calibrate or load, run the train graph, commit checkpoints, freeze.
+//! The training phase: calibrate or load, run the train graph, commit checkpoints.
 
-use std::sync::{Arc, atomic::Ordering};
-
-use atomflow_schemas::manifest::{Commit, FileEntry};
-use atomflow_workers::{
-    learner::{DictLearner, Dictionary, Setup},
-    state::LearnerState,
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, atomic::Ordering},
 };
-use bytes::Bytes;
+
+use atomflow_workers::learner::DictLearner;
 use futures::StreamExt;
+use rayon::prelude::*;
 
 use super::{
     Engine,
-    state::{FREEZE, TRAIN, TrainCommit, WindowMetrics, body, only_file, to_json},
+    checkpoints::{History, Keeper},
+    state::WindowMetrics,
 };
 use crate::{
-    Error, Result,
-    calibrate::{Calibration, calibrate},
-    device::{Device, OnWindow, WindowReport},
+    Result,
+    calibrate::{Calibration, Sample},
+    device::{Device, OnWindow, WindowReport, Work},
     flow::run_workers,
     graph::{Training, train_graph},
     operators::read::Reader,
-    run::{Event, TrainProgress},
-    sink::{Generation, Output, commit, commits},
+    plan::Group,
+    run::{Event, LearnerProgress, TrainProgress},
+    seat::{Seat, View},
     source::{Verdict, decode, fetch},
     stop::lock,
 };
 
-/// Directory of the exported dictionary.
-pub(super) const DICTIONARY: &str = "dictionary";
-
-/// What training leaves behind.
+/// What training leaves behind, for each learner that came through.
 pub(super) struct Trained {
+    /// Number of the learner.
+    pub(super) learner: usize,
     pub(super) calibration: Calibration,
     pub(super) metrics: Vec<WindowMetrics>,
-    learner: Box<dyn DictLearner>,
-}
-
-/// The dictionary as harvest uses it, and its files.
-pub(super) struct Frozen {
-    pub(super) calibration: Calibration,
-    pub(super) dictionary: Arc<dyn Dictionary>,
-    pub(super) files: Vec<FileEntry>,
+    pub(super) dictionary: Box<dyn DictLearner>,
 }
 
 /// Where training goes on from.
 struct Start {
-    learner: Box<dyn DictLearner>,
     window: u64,
-    calibration: Calibration,
-    metrics: Vec<WindowMetrics>,
+    learners: Vec<(Seat, History)>,
 }
 
 impl Engine {
-    pub(super) fn train(&self) -> Result<Trained> {
-        let Start { learner, window, calibration, metrics } = self.start()?;
-        let windows_total = self.plan.windows.len() as u64;
-        if window == windows_total {
-            return Ok(Trained { calibration, metrics, learner });
+    pub(super) fn train(&self) -> Result<Vec<Trained>> {
+        let live = self.live();
+        if live.is_empty() {
+            return Ok(Vec::new());
         }
-        let reader = self.reader(calibration.norm_max, false);
+        let Start { window, learners } = self.start(&live)?;
+        let (seats, histories): (Vec<Seat>, Vec<History>) = learners.into_iter().unzip();
+        let norm_max = histories.first().and_then(|history| history.calibration.norm_max);
+        let keeper = self.keeper(live.into_iter().zip(histories).collect(), window);
+        if window == self.plan.windows.len() as u64 {
+            return Ok(self.trained(seats, keeper));
+        }
+        let keeper = Arc::new(Mutex::new(keeper));
+        let seats = self.steps(seats, window, self.reader(norm_max, false), &keeper)?;
+        let keeper = Arc::into_inner(keeper).map(|keeper| keeper.into_inner());
+        let keeper =
+            keeper.ok_or_else(|| crate::Error::bug("the device thread still holds the checkpoints"))?;
+        Ok(self.trained(seats, keeper.unwrap_or_else(std::sync::PoisonError::into_inner)))
+    }
+
+    /// Runs the train graph to the end of the plan.
+    fn steps(
+        &self,
+        seats: Vec<Seat>,
+        window: u64,
+        reader: Reader,
+        keeper: &Arc<Mutex<Keeper>>,
+    ) -> Result<Vec<Seat>> {
         let stop = reader.stop.clone();
-        let keeper = Keeper { checkpoint: self.checkpointer(calibration), metrics, saved: window };
-        let keeper = Arc::new(std::sync::Mutex::new(keeper));
-        let on_window = self.on_window(Arc::clone(&keeper), &reader);
-        let (device, handle) =
-            Device::start(learner, Arc::clone(&self.plan), window, on_window, stop.clone())?;
-        let training = Training {
-            reader,
+        let (device, handle) = Device::start(Work {
+            seats,
+            failures: self.failures.clone(),
+            threads: self.threads.clone(),
             plan: Arc::clone(&self.plan),
             first_window: window,
-            scale: calibration.scale,
-            device: handle,
-        };
+            on_window: self.on_window(Arc::clone(keeper), &reader),
+            stop: stop.clone(),
+        })?;
+        let plan = Arc::clone(&self.plan);
+        let training = Training { reader, plan, first_window: window, device: handle };
         let ran = run_workers(self.runtime.workers, move |worker| train_graph(worker, &training));
-        let learner = device.join();
-        stop.check()?;
+        let seats = device.join();
+        self.ended(&stop)?;
         ran?;
-        let metrics = std::mem::take(&mut lock(&keeper).metrics);
-        Ok(Trained { calibration, metrics, learner: learner? })
+        seats
     }
 
-    /// From the newest checkpoint whose file is intact, or from calibration.
-    fn start(&self) -> Result<Start> {
-        let commits = self.tokio.block_on(commits(&self.output, TRAIN))?;
-        let bodies: Vec<TrainCommit> = commits.iter().map(body).collect::<Result<_>>()?;
-        for (at, commit) in commits.iter().enumerate().rev() {
-            let Ok(bytes) = self.tokio.block_on(self.output.get_verified(only_file(commit)?)) else {
-                continue;
-            };
-            let mismatch = |e: atomflow_workers::learner::Mismatch| {
-                Error::data(format!("the checkpoint does not fit the job: {e}")).object(commit.name.clone())
-            };
-            let mut learner = self.build(&[])?;
-            learner.load(&LearnerState::from_bytes(&bytes).map_err(mismatch)?).map_err(mismatch)?;
-            let metrics = bodies[..=at].iter().flat_map(|b| b.metrics.iter().copied()).collect();
-            let TrainCommit { windows, calibration, .. } = bodies[at];
-            self.note(format!("going on after window {windows} of {}", self.plan.windows.len()));
-            return Ok(Start { learner, window: windows, calibration, metrics });
-        }
-        let (calibration, sample) = self.calibrate()?;
-        Ok(Start { learner: self.build(&sample)?, window: 0, calibration, metrics: Vec::new() })
-    }
-
-    fn build(&self, sample: &[f32]) -> Result<Box<dyn DictLearner>> {
-        let setup = Setup {
-            d_in: self.manifest.d_in,
-            steps: self.plan.steps,
-            seed: self.job.seed,
-            sample,
-            threads: self.threads.clone(),
+    fn trained(&self, seats: Vec<Seat>, mut keeper: Keeper) -> Vec<Trained> {
+        let mut finish = |seat: Seat| {
+            let History { calibration, metrics, .. } = keeper.histories.remove(&seat.learner)?;
+            let Seat { learner, dictionary, .. } = seat;
+            (!self.failures.has(learner)).then_some(Trained { learner, calibration, metrics, dictionary })
         };
-        let invalid = |e: atomflow_workers::variants::Invalid| Error::spec(e.reason).field(e.field);
-        self.job.learner.build(&setup).map_err(invalid)
+        seats.into_iter().filter_map(&mut finish).collect()
     }
 
-    /// Reads the first window and estimates the constants from the rows with the lowest slots.
-    fn calibrate(&self) -> Result<(Calibration, Vec<f32>)> {
+    /// From the newest checkpoint that all have, or from calibration.
+    fn start(&self, live: &[usize]) -> Result<Start> {
+        if let Some((window, learners)) = self.common_checkpoint(live)? {
+            self.note(format!("going on after window {window} of {}", self.plan.windows.len()));
+            return Ok(Start { window, learners });
+        }
         let sample = self.tokio.block_on(self.sample())?;
-        let factor = self.job.source.filter.norm_over_median_max;
-        let (calibration, rows) = calibrate(&self.job.normalize, factor, &sample, self.manifest.d_in)?;
-        self.note(format!(
-            "calibrated on {} rows: median norm {:.4}, root mean square norm {:.4} of kept rows, scale {:.6}{}",
-            calibration.sample_rows,
-            calibration.norm_median,
-            calibration.norm_rms,
-            calibration.scale,
-            calibration.norm_max.map_or(String::new(), |max| format!(", rows beyond norm {max:.1} left out")),
-        ));
-        Ok((calibration, rows))
-    }
-
-    async fn sample(&self) -> Result<Vec<f32>> {
-        let (reader, d_in) = (self.reader(None, false), self.manifest.d_in);
-        let window = &self.plan.windows[0];
-        let limit = self.job.normalize.sample_rows as u64 / self.plan.lanes as u64;
-        let read = |group: crate::plan::Group| {
-            let reader = &reader;
-            async move {
-                let shard = &reader.manifest.shards[group.shard as usize];
-                let fetched = fetch(shard, group.row_group as usize).await?;
-                let decoded = decode(shard, group.row_group as usize, fetched, reader.want);
-                match decoded {
-                    Err(error) if self.quarantines() && error.kind == crate::error::Kind::Data => {
-                        Ok(Vec::new())
-                    }
-                    Err(error) => Err(error),
-                    Ok(decoded) => {
-                        let of = (group.shard as usize, group.row_group as usize);
-                        let verdicts = reader.filter.verdicts(&decoded, d_in, of.0, of.1);
-                        let first = group.first_row;
-                        let takes = |row: usize| {
-                            verdicts[row] == Verdict::Train
-                                && u64::from(window.slot(first + row as u64, self.plan.lanes).index) <= limit
-                        };
-                        let rows = decoded.x.chunks_exact(d_in).enumerate().filter(|(row, _)| takes(*row));
-                        Ok(rows.flat_map(|(_, x)| x.iter().copied()).collect::<Vec<f32>>())
-                    }
-                }
-            }
+        let calibrated = self.calibrate(&sample, live)?;
+        let begin = |(&at, calibrated): (&usize, &Arc<(Calibration, Vec<f32>)>)| {
+            let (calibration, rows) = &**calibrated;
+            let seat = self.seat(at, self.build(at, rows)?, calibration);
+            Ok((seat, self.history(at, *calibration)))
         };
-        let mut sample = Vec::new();
-        let mut groups =
-            std::pin::pin!(futures::stream::iter(window.groups.iter().copied()).map(read).buffered(2));
+        let learners =
+            self.threads.install(|| live.par_iter().zip(&calibrated).map(begin).collect::<Result<_>>());
+        Ok(Start { window: 0, learners: learners? })
+    }
+
+    pub(super) fn seat(
+        &self,
+        at: usize,
+        dictionary: Box<dyn DictLearner>,
+        calibration: &Calibration,
+    ) -> Seat {
+        let (column, width) = (self.learners[at].column.clone(), self.manifest.d_in);
+        let view = View { column, scale: calibration.scale, width };
+        let field = self.learners[at].is.field.clone();
+        let hold = self.learners[at].hold.clone();
+        Seat { learner: at, view, sums: Default::default(), field, dictionary, hold }
+    }
+
+    /// Estimates the constants of each learner; those of one column and scale share them.
+    #[allow(clippy::type_complexity, reason = "constants and the rows they came from, per learner")]
+    fn calibrate(&self, sample: &Sample, live: &[usize]) -> Result<Vec<Arc<(Calibration, Vec<f32>)>>> {
+        let mut all: Vec<Arc<(Calibration, Vec<f32>)>> = Vec::new();
+        for (rank, &at) in live.iter().enumerate() {
+            let of = |at: usize| (&self.learners[at].column, self.learners[at].is.normalize);
+            let twin = live.iter().take(rank).position(|&other| of(other) == of(at));
+            let calibrated = match twin.and_then(|twin| all.get(twin)) {
+                Some(calibrated) => Arc::clone(calibrated),
+                None => Arc::new(sample.calibrate(of(at).0, of(at).1)?),
+            };
+            if twin.is_none() {
+                self.note(said(&calibrated.0));
+            }
+            all.push(calibrated);
+        }
+        Ok(all)
+    }
+
+    /// The rows of the first window with the lowest slots.
+    async fn sample(&self) -> Result<Sample> {
+        let reader = self.reader(None, false);
+        let window = &self.plan.windows[0];
+        let read = |group: Group| self.sample_of(&reader, group);
+        let groups = futures::stream::iter(window.groups.iter().copied()).map(read).buffered(2);
+        let (mut groups, mut x) = (std::pin::pin!(groups), Vec::new());
         while let Some(rows) = groups.next().await {
-            sample.extend(rows?);
+            x.extend(rows?);
         }
-        Ok(sample)
+        Ok(Sample {
+            x,
+            width: self.manifest.d_in,
+            main: self.manifest.main_column(),
+            norm_over_median_max: self.job.source.filter.norm_over_median_max,
+        })
     }
 
-    fn checkpointer(&self, calibration: Calibration) -> Checkpointer {
-        Checkpointer {
-            tokio: self.tokio.handle().clone(),
-            output: self.output.clone(),
-            generation: self.generation.clone(),
-            calibration,
-            windows_total: self.plan.windows.len() as u64,
-        }
+    async fn sample_of(&self, reader: &Reader, group: Group) -> Result<Vec<f32>> {
+        let (window, d_in) = (&self.plan.windows[0], self.manifest.d_in);
+        let limit = self.job.normalize.sample_rows as u64 / self.plan.lanes as u64;
+        let (shard, row_group) = (group.shard as usize, group.row_group as usize);
+        let fetched = fetch(&reader.manifest.shards[shard], row_group).await?;
+        let decoded = match decode(&reader.manifest.shards[shard], row_group, fetched, reader.want) {
+            Err(error) if self.quarantines() && error.kind == crate::error::Kind::Data => {
+                return Ok(Vec::new());
+            }
+            decoded => decoded?,
+        };
+        let verdicts = reader.filter.verdicts(&decoded, d_in, shard, row_group);
+        let takes = |row: usize| {
+            verdicts[row] == Verdict::Train
+                && u64::from(window.slot(group.first_row + row as u64, self.plan.lanes).index) <= limit
+        };
+        let rows = decoded.x.chunks_exact(d_in).enumerate().filter(|(row, _)| takes(*row));
+        Ok(rows.flat_map(|(_, x)| x.iter().copied()).collect())
     }
 
-    /// After each window: metrics, progress, and a checkpoint where one is due.
-    fn on_window(&self, keeper: Arc<std::sync::Mutex<Keeper>>, reader: &Reader) -> OnWindow {
+    /// After each window: metrics, failures, progress, and a checkpoint where one is due.
+    fn on_window(&self, keeper: Arc<Mutex<Keeper>>, reader: &Reader) -> OnWindow {
         let every = self.runtime.checkpoint_windows.max(1) as u64;
         let (watch, plan, fetched) =
             (Arc::clone(&self.watch), Arc::clone(&self.plan), Arc::clone(&reader.fetched_bytes));
+        let names: Vec<String> = self.learners.iter().map(|learner| learner.is.name.clone()).collect();
+        let (failures, mut told) =
+            (self.failures.clone(), self.failures.list().into_keys().collect::<BTreeSet<_>>());
         let (mut planned_rows, mut steps_here) = (0, 0);
-        Box::new(move |learner, report| {
+        Box::new(move |seats, report| {
             let mut keeper = lock(&keeper);
-            keeper.metrics.push(WindowMetrics::of(report));
+            keeper.note(seats, |seat| WindowMetrics::of(report, &seat.sums));
+            for (at, error) in failures.list().into_iter().filter(|(at, _)| told.insert(*at)) {
+                keeper.bury()?;
+                if names.len() == 1 {
+                    continue;
+                }
+                let message =
+                    format!("`{}` failed and is left out from here on: {}", names[at], error.message());
+                watch.event(&Event::Note { message });
+            }
+            if failures.all() {
+                return Ok(());
+            }
             let window = &plan.windows[usize::try_from(report.window).unwrap_or(usize::MAX)];
             planned_rows += window.rows;
             steps_here += window.steps;
             let fetched_bytes = fetched.load(Ordering::Relaxed);
             let progress = Progress { planned_rows, steps_here, fetched_bytes };
-            watch.event(&Event::Train(progress.of(
-                report,
-                &keeper.metrics,
-                plan.steps,
-                plan.windows.len() as u64,
-            )));
+            let total = (plan.steps, plan.windows.len() as u64);
+            watch.event(&Event::Train(progress.of(report, &keeper, &names, total)));
             let done = report.window + 1;
             if done % every == 0 || done == plan.windows.len() as u64 {
-                keeper.save(learner, done)?;
-            }
-            Ok(())
-        })
-    }
-
-    /// Exports the dictionary in the units of the data and commits it.
-    pub(super) fn freeze(&self, trained: &Trained) -> Result<Frozen> {
-        let dictionary: Arc<dyn Dictionary> = trained.learner.freeze(trained.calibration.scale).into();
-        let exported = dictionary.export().map_err(|e| Error::bug(e.to_string()))?;
-        let write = async {
-            let mut files = Vec::new();
-            for file in exported {
-                let path = format!("{DICTIONARY}/{}", file.name);
-                files.push(self.output.put(&path, Bytes::from(file.bytes)).await?);
-            }
-            let body = to_json(&trained.calibration)?;
-            let commit = commit(&self.output, &self.generation, FREEZE, files, body).await?;
-            Ok::<Commit, Error>(commit)
-        };
-        let commit = self.tokio.block_on(write)?;
-        Ok(Frozen { calibration: trained.calibration, dictionary, files: commit.files })
-    }
-}
-
-/// What accumulates between checkpoints.
-struct Keeper {
-    checkpoint: Checkpointer,
-    metrics: Vec<WindowMetrics>,
-    /// Windows in the newest checkpoint.
-    saved: u64,
-}
-
-impl Keeper {
-    fn save(&mut self, learner: &dyn DictLearner, windows: u64) -> Result<()> {
-        let fresh: Vec<WindowMetrics> =
-            self.metrics.iter().filter(|m| m.window >= self.saved).copied().collect();
-        self.checkpoint.write(learner, windows, fresh)?;
-        self.checkpoint.forget_before(self.saved)?;
-        self.saved = windows;
-        Ok(())
-    }
-}
-
-struct Checkpointer {
-    tokio: tokio::runtime::Handle,
-    output: Output,
-    generation: Generation,
-    calibration: Calibration,
-    windows_total: u64,
-}
-
-impl Checkpointer {
-    fn write(&self, learner: &dyn DictLearner, windows: u64, metrics: Vec<WindowMetrics>) -> Result<()> {
-        let bytes = learner.save().to_bytes().map_err(|e| Error::bug(e.to_string()))?;
-        let name = format!("{TRAIN}{windows:08}");
-        let (calibration, windows_total) = (self.calibration, self.windows_total);
-        let body = to_json(&TrainCommit { windows, windows_total, calibration, metrics })?;
-        self.tokio.block_on(async {
-            let file = self.output.put(&path(windows), Bytes::from(bytes)).await?;
-            commit(&self.output, &self.generation, &name, vec![file], body).await.map(drop)
-        })
-    }
-
-    /// The checkpoint before the newest is kept; older ones are not needed by anybody.
-    fn forget_before(&self, windows: u64) -> Result<()> {
-        self.tokio.block_on(async {
-            for (object, _) in self.output.list(CHECKPOINTS).await? {
-                if object < path(windows) {
-                    self.output.delete(&object).await?;
-                }
+                keeper.save(seats, done)?;
             }
             Ok(())
         })
     }
 }
 
-const CHECKPOINTS: &str = "checkpoint";
-
-fn path(windows: u64) -> String {
-    format!("{CHECKPOINTS}/{TRAIN}{windows:08}.safetensors")
+fn said(calibration: &Calibration) -> String {
+    let beyond = |max: f32| format!(", rows beyond norm {max:.1} left out");
+    format!(
+        "calibrated on {} rows: median norm {:.4}, root mean square norm {:.4} of kept rows, scale {:.6}{}",
+        calibration.sample_rows,
+        calibration.norm_median,
+        calibration.norm_rms,
+        calibration.scale,
+        calibration.norm_max.map_or(String::new(), beyond),
+    )
 }
 
 /// What progress lines are computed from, beside the report of the window.
@@ -297,26 +253,33 @@ impl Progress {
     fn of(
         &self,
         report: &WindowReport,
-        metrics: &[WindowMetrics],
-        steps: u64,
-        windows: u64,
+        keeper: &Keeper,
+        names: &[String],
+        (steps, windows): (u64, u64),
     ) -> TrainProgress {
         let seconds = report.elapsed.as_secs_f64().max(1e-9);
-        let last = metrics.last();
-        let rows_per_s = self.planned_rows as f64 / seconds;
         let steps_per_s = self.steps_here as f64 / seconds;
+        let last = |(at, history): (&usize, &History)| {
+            let last = history.metrics.last().filter(|last| last.window == report.window)?;
+            let name = names[*at].clone();
+            Some(LearnerProgress { name, fvu: last.fvu(), l0: last.l0(), dead: last.dead })
+        };
+        let learners: Vec<LearnerProgress> = keeper.histories.iter().filter_map(last).collect();
+        let best = learners.iter().min_by(|a, b| a.fvu.total_cmp(&b.fvu)).cloned().unwrap_or_default();
+        let tokens = keeper.histories.values().map(|h| h.metrics.iter().map(|m| m.rows).sum::<u64>()).max();
         TrainProgress {
             step: report.step,
             steps,
             window: report.window + 1,
             windows,
-            tokens: metrics.iter().map(|m| m.rows).sum(),
-            rows_per_s,
+            tokens: tokens.unwrap_or(0),
+            rows_per_s: self.planned_rows as f64 / seconds,
             gb_per_s: self.fetched_bytes as f64 / seconds / 1e9,
             wait_share: report.waited.as_secs_f64() / seconds,
-            fvu: last.map_or(0.0, WindowMetrics::fvu),
-            l0: last.map_or(0.0, WindowMetrics::l0),
-            dead: last.map_or(0, |m| m.dead),
+            fvu: best.fvu,
+            l0: best.l0,
+            dead: best.dead,
+            learners: if names.len() > 1 { learners } else { Vec::new() },
             left_s: (steps - report.step) as f64 / steps_per_s.max(1e-9),
         }
     }

@@ -1,4 +1,5 @@
-//! Codes of a shard into its statistics; when the shard is complete, its partial is written and committed.
+//! Codes of a shard into its statistics; when the shard is complete, its partial is written and
+//! committed, for each dictionary by itself.
 
 use std::{
     collections::BTreeMap,
@@ -13,9 +14,13 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
-use super::encode::{HarvestRows, split_of};
+use super::{
+    encode::{HarvestRows, Harvester, Share, split_of},
+    read::{Ready, Rows},
+};
 use crate::{
     Error, Result,
+    failures::Failures,
     flow::{Capability, NoopBuilder, Operator, Pipeline, Stream},
     source::{Decoded, Verdict},
     stop::Stop,
@@ -53,21 +58,23 @@ pub struct ShardDone {
     pub counts: ShardCounts,
 }
 
-/// Writes and commits a finished shard.
-pub type Save = Arc<dyn Fn(ShardDone) -> BoxFuture<'static, Result<()>> + Send + Sync>;
+/// Writes and commits a finished shard of a learner, given by its number in the job.
+pub type Save = Arc<dyn Fn(usize, ShardDone) -> BoxFuture<'static, Result<()>> + Send + Sync>;
 
 /// What harvest needs on every worker.
 #[derive(Clone)]
 pub struct Harvest {
-    /// Shards that are not done yet, ascending.
+    /// Shards that some dictionary lacks, ascending.
     pub shards: Arc<Vec<u32>>,
-    /// What is counted.
-    pub statistics: Arc<StatsSpec>,
+    /// The dictionaries.
+    pub harvesters: Arc<Vec<Harvester>>,
+    /// Which learners of the job have failed.
+    pub failures: Failures,
     /// Where finished shards go.
     pub save: Save,
     /// Where saving runs.
     pub runtime: Handle,
-    /// Rows encoded, for progress.
+    /// Rows through all dictionaries, for progress.
     pub rows: Arc<AtomicU64>,
 }
 
@@ -77,7 +84,7 @@ impl std::fmt::Debug for Harvest {
     }
 }
 
-/// Adds rows to their shard; holds a shard's time until its partial is committed.
+/// Adds rows to their shard; holds a shard's time until all its partials are committed.
 pub(crate) fn accumulate<'s>(
     rows: Stream<'s, u64, HarvestRows>,
     harvest: Harvest,
@@ -94,11 +101,8 @@ pub(crate) fn accumulate<'s>(
             input.for_each(|time, rows| {
                 let rows = std::mem::take(rows);
                 let shard = open.entry(*time.time());
-                let (shard, _) =
-                    shard.or_insert_with(|| (Shard::new(&harvest, *time.time()), time.retain(0)));
-                if let Err(error) = shard.add(&rows, &harvest) {
-                    stop.fail(error);
-                }
+                let (shard, _) = shard.or_insert_with(|| (Shard::default(), time.retain(0)));
+                shard.add(&rows, &harvest, &stop);
             });
             if stop.is_set() {
                 open.clear();
@@ -107,7 +111,12 @@ pub(crate) fn accumulate<'s>(
             while let Some(entry) = open.first_entry().filter(|entry| !frontier.less_equal(entry.key())) {
                 let (time, (shard, capability)) = entry.remove_entry();
                 saving.insert(time, capability);
-                shard.save(time, &harvest, saved.clone(), stop.clone());
+                let (harvest, saved, stop) = (harvest.clone(), saved.clone(), stop.clone());
+                harvest.runtime.clone().spawn(async move {
+                    shard.save(&harvest, &stop).await;
+                    let _gone = saved.send(time);
+                    stop.wake();
+                });
             }
             for time in finished.try_iter() {
                 saving.remove(&time);
@@ -116,23 +125,64 @@ pub(crate) fn accumulate<'s>(
     })
 }
 
-/// A shard being read.
+/// A shard being read: a part for each dictionary, by its place among the harvesters.
+#[derive(Default)]
 struct Shard {
+    parts: BTreeMap<usize, Part>,
+}
+
+impl Shard {
+    fn add(&mut self, rows: &HarvestRows, harvest: &Harvest, stop: &Stop) {
+        let Some(read) = rows.read.as_ref() else { return };
+        let Some(share) = rows.share.as_ref() else {
+            let through = read.value.as_ref().map_or(0, |(decoded, _)| decoded.rows as u64);
+            harvest.rows.fetch_add(through, Ordering::Relaxed);
+            return;
+        };
+        let harvester = &harvest.harvesters[share.harvester];
+        let part = self.parts.entry(share.harvester).or_insert_with(|| Part::new(harvester, read.task.shard));
+        let added = harvest.failures.shield(|| part.add(read, share));
+        if let Err(error) = added.and_then(|added| added) {
+            harvest.failures.add(harvester.learner, error, stop);
+        }
+    }
+
+    /// Finishes, writes and commits beside the worker, one dictionary after the other.
+    async fn save(self, harvest: &Harvest, stop: &Stop) {
+        for (at, part) in self.parts {
+            let learner = harvest.harvesters[at].learner;
+            if stop.is_set() || harvest.failures.has(learner) {
+                continue;
+            }
+            let failures = harvest.failures.clone();
+            let finish = move || failures.shield(|| part.finish()).and_then(|done| done);
+            match tokio::task::spawn_blocking(finish).await {
+                Ok(Ok(done)) => {
+                    if let Err(error) = (harvest.save)(learner, done).await {
+                        stop.fail(error);
+                    }
+                }
+                Ok(Err(error)) => harvest.failures.add(learner, error, stop),
+                Err(panic) => stop.fail(Error::bug(format!("finishing a shard: {panic}"))),
+            }
+        }
+    }
+}
+
+/// What one dictionary has counted of a shard.
+struct Part {
+    shard: u32,
     statistics: ShardStatistics,
     counts: ShardCounts,
 }
 
-impl Shard {
-    fn new(harvest: &Harvest, time: u64) -> Self {
-        let shard = u32::try_from(time).unwrap_or(u32::MAX);
-        Shard {
-            statistics: ShardStatistics::new(StatsSpec { shard, ..(*harvest.statistics).clone() }),
-            counts: ShardCounts::default(),
-        }
+impl Part {
+    fn new(harvester: &Harvester, shard: u32) -> Self {
+        let statistics = ShardStatistics::new(StatsSpec { shard, ..harvester.statistics.clone() });
+        Part { shard, statistics, counts: ShardCounts::default() }
     }
 
-    fn add(&mut self, rows: &HarvestRows, harvest: &Harvest) -> Result<()> {
-        let Some(read) = rows.read.as_ref() else { return Ok(()) };
+    fn add(&mut self, read: &Ready<Rows>, share: &Share) -> Result<()> {
         let (decoded, verdicts) = match &read.value {
             Ok(rows) => rows,
             Err(reason) => {
@@ -141,9 +191,8 @@ impl Shard {
             }
         };
         self.count(verdicts);
-        harvest.rows.fetch_add(decoded.rows as u64, Ordering::Relaxed);
         let split: Vec<RowSplit> = verdicts.iter().map(|&v| split_of(v)).collect();
-        let block = block(rows, decoded, &split, read.task.row_group, read.task.first_row);
+        let block = block(share, decoded, &split, read.task.row_group, read.task.first_row);
         self.statistics.add(&block).map_err(|e| Error::bug(e.to_string()))
     }
 
@@ -161,41 +210,21 @@ impl Shard {
         }
     }
 
-    /// Finishes, writes and commits beside the worker; a shard in quarantine counts nothing.
-    fn save(self, time: u64, harvest: &Harvest, saved: crossbeam_channel::Sender<u64>, stop: Stop) {
-        let save = Arc::clone(&harvest.save);
-        harvest.runtime.spawn(async move {
-            let finish = tokio::task::spawn_blocking(move || self.finish(time));
-            let done = match finish.await {
-                Ok(Ok(done)) => save(done).await,
-                Ok(Err(error)) => Err(error),
-                Err(panic) => Err(Error::bug(format!("finishing shard {time}: {panic}"))),
-            };
-            match done {
-                Ok(()) => {
-                    let _gone = saved.send(time);
-                    stop.wake();
-                }
-                Err(error) => stop.fail(error),
-            }
-        });
-    }
-
-    fn finish(self, time: u64) -> Result<ShardDone> {
-        let shard = u32::try_from(time).unwrap_or(u32::MAX);
-        let mut counts = self.counts;
+    /// A shard in quarantine counts nothing.
+    fn finish(self) -> Result<ShardDone> {
+        let Part { shard, statistics, mut counts } = self;
         if counts.quarantined.is_some() {
             counts =
                 ShardCounts { rows: counts.rows, quarantined: counts.quarantined, ..ShardCounts::default() };
             return Ok(ShardDone { shard, partial: None, counts });
         }
-        let partial = self.statistics.finish().map_err(|e| Error::bug(e.to_string()))?;
+        let partial = statistics.finish().map_err(|e| Error::bug(e.to_string()))?;
         Ok(ShardDone { shard, partial: Some(partial), counts })
     }
 }
 
 fn block<'a>(
-    rows: &'a HarvestRows,
+    share: &'a Share,
     decoded: &'a Decoded,
     split: &'a [RowSplit],
     row_group: u32,
@@ -205,9 +234,9 @@ fn block<'a>(
     HarvestBlock {
         row_group,
         first_row,
-        x: &decoded.x,
-        x_hat: &rows.x_hat,
-        codes: &rows.codes,
+        x: share.x.as_deref().unwrap_or(&decoded.x),
+        x_hat: &share.x_hat,
+        codes: &share.codes,
         split,
         token_id: tokens.token_id.as_deref(),
         token: tokens.token.as_ref(),

@@ -14,7 +14,7 @@ pub struct Block {
     pub worker: u32,
     /// Slot of each row.
     pub slots: Vec<Slot>,
-    /// Scaled vectors, `[rows, d_in]`.
+    /// Vectors in the units of the data, `[rows, d_in]`.
     pub x: Vec<f32>,
 }
 

@@ -6,8 +6,9 @@
 //! goes on. Two processes that disagree are an error, never a silent loss.
 
 use atomflow_schemas::manifest::{
-    Commit, FORMAT, FileEntry, GenerationRecord, RunManifest, RunRecord, from_bytes, to_bytes,
+    Commit, FORMAT, FileEntry, GenerationRecord, LearnerFailure, RunManifest, RunRecord, from_bytes, to_bytes,
 };
+use atomflow_workers::kernels::Path;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use serde::{Serialize, de::DeserializeOwned};
@@ -44,8 +45,8 @@ impl Generation {
     pub async fn claim(output: &Output) -> Result<Generation> {
         let mut number = newest_generation(output).await? + 1;
         loop {
-            let record =
-                GenerationRecord { format: FORMAT, generation: number, writer: output.writer.clone() };
+            let (writer, simd) = (output.writer.clone(), Path::best().name().to_owned());
+            let record = GenerationRecord { format: FORMAT, generation: number, writer, simd };
             match output.create(&generation_path(number), encode(&record)?).await? {
                 Created::New | Created::Ours => return Ok(Generation { number }),
                 // Another process was faster; ours comes after it and fences it.
@@ -70,12 +71,17 @@ impl Generation {
 
 /// The newest generation of the run in this directory; 0 if no process was ever there.
 pub async fn newest_generation(output: &Output) -> Result<u64> {
-    let mut newest = 0;
+    let (output, mut newest) = (&output.root(), 0);
     for (path, _) in output.list("gen").await? {
         let number = path.strip_prefix("gen/").and_then(|name| name.strip_suffix(".json")?.parse().ok());
         newest = newest.max(number.ok_or_else(|| foreign(output, &path, "not the name of a generation"))?);
     }
     Ok(newest)
+}
+
+/// What a process of this run said of itself.
+pub async fn read_generation(output: &Output, number: u64) -> Result<Option<GenerationRecord>> {
+    read(&output.root(), &generation_path(number)).await
 }
 
 fn generation_path(number: u64) -> String {
@@ -204,8 +210,14 @@ pub async fn publish(
     let found: RunManifest = decode(output, MANIFEST, &bytes)?;
     let same = found.run == manifest.run
         && found.tables == manifest.tables
-        && found.dictionary == manifest.dictionary;
+        && found.dictionary == manifest.dictionary
+        && ends(&found) == ends(manifest);
     if same { Ok(found) } else { Err(disagree(output, MANIFEST)) }
+}
+
+/// What became of each learner, without figures.
+fn ends(manifest: &RunManifest) -> Vec<(&String, Option<&LearnerFailure>)> {
+    manifest.learners.iter().map(|(name, entry)| (name, entry.failed.as_ref())).collect()
 }
 
 async fn read<T: DeserializeOwned>(output: &Output, path: &str) -> Result<Option<T>> {

@@ -29,6 +29,8 @@ const PROTECTED: [&str; 7] =
 pub struct Output {
     /// Where; object names are relative to it.
     pub location: Location,
+    /// The directory of the run, where generations are; `location` is it or lies below it.
+    pub home: Location,
     /// Unique to this process: tells a lost answer to our own write from somebody else's write.
     pub writer: String,
 }
@@ -55,7 +57,20 @@ enum Standing {
 impl Output {
     /// The output at `location`, with a token no other process has.
     pub fn new(location: Location) -> Output {
-        Output { location, writer: unique_token() }
+        Output { home: location.clone(), location, writer: unique_token() }
+    }
+
+    /// The directory `path` below this one, for one of several learners. The run and the process stay.
+    #[must_use]
+    pub fn within(&self, path: &str) -> Output {
+        let location = Location { path: self.full(path), ..self.location.clone() };
+        Output { location, ..self.clone() }
+    }
+
+    /// The directory of the run.
+    #[must_use]
+    pub fn root(&self) -> Output {
+        Output { location: self.home.clone(), ..self.clone() }
     }
 
     /// The full URL of the object at `path`, for people.
@@ -279,6 +294,11 @@ mod tests {
         assert_eq!(output.list("").await.unwrap().len(), 1);
         assert_eq!(output.list("elsewhere").await.unwrap(), []);
         assert_eq!(output.url("gen/1.json"), "memory://out/run/gen/1.json");
+        let below = output.within("learners/a");
+        below.put("x", Bytes::from_static(b"x")).await.unwrap();
+        assert_eq!(below.list("").await.unwrap(), [("x".to_owned(), 1)]);
+        assert_eq!(below.url("x"), "memory://out/run/learners/a/x");
+        assert_eq!(below.root().list("learners").await.unwrap(), [("learners/a/x".to_owned(), 1)]);
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! Which shards there are: listing, footers, row counts. Read once, before the plan.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, ops::Range, sync::Arc};
 
 use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -52,8 +52,10 @@ pub struct Quarantined {
 pub struct Manifest {
     /// Shards in the order of their URLs.
     pub shards: Vec<Shard>,
-    /// Width of the activation vectors.
+    /// Values per row: the widths of all activation columns in use, one after the other.
     pub d_in: usize,
+    /// Activation columns in use and the width of each. The norm rule is about the first.
+    pub columns: Vec<(String, usize)>,
     /// Shards that could not be used (only with `on_bad = "quarantine"`).
     pub quarantined: Vec<Quarantined>,
     /// Which optional columns every shard has: `token_id`, `token`, `doc_id`, `seq_id`, `pos`.
@@ -114,6 +116,20 @@ async fn open(object: super::object::Object, spec: &SourceSpec) -> Result<Reader
     }
 }
 
+impl Manifest {
+    /// The values of the activation column `name` among those of a row.
+    pub fn column(&self, name: &str) -> Option<Range<usize>> {
+        let at = self.columns.iter().position(|(column, _)| column == name)?;
+        let before: usize = self.columns.iter().take(at).map(|(_, width)| width).sum();
+        Some(before..before + self.columns[at].1)
+    }
+
+    /// The values of the first column.
+    pub fn main_column(&self) -> Range<usize> {
+        0..self.columns.first().map_or(self.d_in, |(_, width)| *width)
+    }
+}
+
 /// The policy for shards that cannot be used.
 pub(crate) struct Triage {
     on_bad: OnBad,
@@ -158,7 +174,9 @@ fn finish(mut readers: Vec<Reader>, d_in: usize, mut triage: Triage) -> Result<M
     }
     let quarantined = triage.quarantined;
     check_sequences(&shards)?;
-    Ok(Manifest { shards, d_in, quarantined, has, notes: notes.into_iter().collect() })
+    let name = shards.first().map(|shard| shard.reader.layout.name.clone()).unwrap_or_default();
+    let (columns, notes) = (vec![(name, d_in)], notes.into_iter().collect());
+    Ok(Manifest { shards, d_in, columns, quarantined, has, notes })
 }
 
 /// The sequence numbers of contexts come from a hash of the shard's URL.

@@ -26,6 +26,15 @@ impl Path {
         Path::Portable
     }
 
+    /// The word for it in records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Path::Avx512 => "avx512",
+            Path::Avx2 => "avx2",
+            Path::Portable => "portable",
+        }
+    }
+
     /// Every path this machine can run, for tests.
     pub fn available() -> Vec<Path> {
         match Path::best() {

@@ -70,6 +70,11 @@ macro_rules! learners {
                 match self { $(LearnerSpec::$config(config) => config.validate(d_in),)* }
             }
 
+            /// The word in `[learner] kind`.
+            pub fn kind(&self) -> &'static str {
+                match self { $(LearnerSpec::$config(_) => $module::INFO.kind,)* }
+            }
+
             /// Number of latents.
             pub fn n_latents(&self) -> usize {
                 match self { $(LearnerSpec::$config(config) => config.n_latents,)* }

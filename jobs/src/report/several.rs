@@ -1,0 +1,76 @@
+//! Several learners of one run: a line for each.
+
+use atomflow_pipeline::run::{LearnerInspection, LearnerOutcome, Metrics, Outcome};
+
+use super::{human, known, table::aligned};
+
+/// How a run of several ended, as the end of a sentence.
+pub(super) fn ended(learners: &[LearnerOutcome]) -> String {
+    match learners.iter().filter(|learner| learner.failed.is_some()).count() {
+        0 => "done".to_owned(),
+        failed => format!("done; {failed} of {} learners failed", learners.len()),
+    }
+}
+
+/// One line for each, and below what all have in common.
+pub(super) fn quality(outcome: &Outcome) -> String {
+    let head = ["learner", "n_latents", "k", "held-out FVU", "train FVU", "L0", "dead"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(outcome.learners.iter().map(row));
+    let common = [
+        vec!["tokens".to_owned(), human::count(outcome.metrics.tokens), "rows each learned from".to_owned()],
+        vec!["time".to_owned(), human::duration(outcome.metrics.seconds), "of this process".to_owned()],
+    ];
+    format!("How good they are\n{}\n{}", aligned(&rows), aligned(&common))
+}
+
+fn row(learner: &LearnerOutcome) -> Vec<String> {
+    let size = [learner.name.clone(), human::count(learner.n_latents), human::count(learner.k)];
+    let rest = match (&learner.failed, &learner.metrics) {
+        (Some(failure), _) => vec![format!("failed: {}", failure.message)],
+        (None, Some(metrics)) => figures(metrics),
+        (None, None) => Vec::new(),
+    };
+    size.into_iter().chain(rest).collect()
+}
+
+fn figures(m: &Metrics) -> Vec<String> {
+    vec![
+        known(m.heldout_fvu, human::ratio),
+        known(m.train_fvu, human::ratio),
+        known(m.l0, |l0| format!("{l0:.1}")),
+        human::count(m.dead),
+    ]
+}
+
+/// Latents per row, where there is one learner to say it of.
+pub(super) fn latents(learners: &[(String, u64, u64)]) -> String {
+    match learners {
+        [(_, _, k)] => format!("{} per row", human::count(*k)),
+        several => format!("of {} learners together", several.len()),
+    }
+}
+
+/// The learners of a plan, where there are several.
+pub(super) fn planned(learners: &[(String, u64, u64)]) -> String {
+    if learners.len() < 2 {
+        return String::new();
+    }
+    let row = |(name, n, k): &(String, u64, u64)| {
+        vec![name.clone(), format!("{} latents, {} per row", human::count(*n), human::count(*k))]
+    };
+    format!("\nLearners\n{}", aligned(&learners.iter().map(row).collect::<Vec<_>>()))
+}
+
+/// How far each is, where there are several.
+pub(super) fn standing(learners: &[LearnerInspection]) -> String {
+    let row = |l: &LearnerInspection| {
+        let failed = l.failed.as_ref().map_or_else(String::new, |failure| failure.message.clone());
+        let windows = format!("window {} of {}", human::count(l.windows.0), human::count(l.windows.1));
+        vec![l.name.clone(), l.state.clone(), windows, failed]
+    };
+    if learners.is_empty() {
+        return String::new();
+    }
+    format!("\nLearners\n{}", aligned(&learners.iter().map(row).collect::<Vec<_>>()))
+}

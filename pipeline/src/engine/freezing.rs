@@ -1,0 +1,69 @@
+//! The end of training: each learner becomes a dictionary in the units of the data, and is committed.
+
+use std::sync::Arc;
+
+use atomflow_schemas::manifest::{Commit, FileEntry};
+use atomflow_workers::{export::ExportedFile, learner::Dictionary};
+use bytes::Bytes;
+
+use super::{
+    Engine,
+    state::{FREEZE, WindowMetrics, to_json},
+    training::Trained,
+};
+use crate::{Error, Result, calibrate::Calibration, sink::commit, stop::Stop};
+
+/// Directory of the exported dictionary.
+pub(super) const DICTIONARY: &str = "dictionary";
+
+/// The dictionary as harvest uses it, its files, and how it was learned.
+pub(super) struct Frozen {
+    /// Number of its learner.
+    pub(super) learner: usize,
+    pub(super) calibration: Calibration,
+    pub(super) metrics: Vec<WindowMetrics>,
+    pub(super) dictionary: Arc<dyn Dictionary>,
+    pub(super) files: Vec<FileEntry>,
+}
+
+impl Engine {
+    /// Exports the dictionaries and commits them; parameters and moments are let go one by one.
+    pub(super) fn freeze(&self, trained: Vec<Trained>) -> Result<Vec<Frozen>> {
+        let mut frozen = Vec::new();
+        for one in trained {
+            let learner = one.learner;
+            let made = self.failures.shield(|| {
+                let dictionary: Arc<dyn Dictionary> = one.dictionary.freeze(one.calibration.scale).into();
+                let files = dictionary.export().map_err(|e| Error::bug(e.to_string()))?;
+                Ok((dictionary, files))
+            });
+            let (calibration, metrics) = (one.calibration, one.metrics);
+            match made.and_then(|made| made) {
+                Ok((dictionary, files)) => {
+                    let files = self.commit_dictionary(learner, files, &calibration)?.files;
+                    frozen.push(Frozen { learner, calibration, metrics, dictionary, files });
+                }
+                Err(error) => self.failures.add(learner, error, &Stop::default()),
+            }
+        }
+        self.commit_failures()?;
+        Ok(frozen)
+    }
+
+    fn commit_dictionary(
+        &self,
+        learner: usize,
+        exported: Vec<ExportedFile>,
+        calibration: &Calibration,
+    ) -> Result<Commit> {
+        let output = &self.learners[learner].output;
+        self.tokio.block_on(async {
+            let mut files = Vec::new();
+            for file in exported {
+                let path = format!("{DICTIONARY}/{}", file.name);
+                files.push(output.put(&path, Bytes::from(file.bytes)).await?);
+            }
+            commit(output, &self.generation, FREEZE, files, to_json(calibration)?).await
+        })
+    }
+}
