@@ -78,13 +78,13 @@ impl Chooser {
 
     /// It took so long.
     pub(crate) fn took(&mut self, way: bool, seconds: f64) {
+        let (trial, faster) = (self.uses / 2, self.faster());
         let known = &mut self.seconds[usize::from(way)];
-        let trial = self.uses / 2;
-        *known = match self.uses {
-            _ if trial == 0 => seconds,
-            _ if trial < TRIALS => known.min(seconds),
+        *known = match trial {
+            0 => seconds,
+            1..TRIALS => known.min(seconds),
             // One slow step says little, twenty say something.
-            _ if way == self.faster() => 0.95 * *known + 0.05 * seconds,
+            _ if way == faster => 0.95 * *known + 0.05 * seconds,
             _ => seconds,
         };
         self.uses += 1;

@@ -34,6 +34,7 @@ fn finished() -> Outcome {
             l0: Some(32.0),
             tokens: 98_304,
             seconds: 187.0,
+            encoder: "f32".to_owned(),
             ..Metrics::default()
         },
         learners: Vec::new(),
