@@ -9,6 +9,7 @@ mod block;
 mod candidates;
 mod order;
 mod quantise;
+mod rehearsal;
 mod rescore;
 mod rows;
 mod screen;
@@ -19,6 +20,7 @@ use rayon::prelude::*;
 
 pub use self::{
     quantise::Quantised,
+    rehearsal::Rehearsal,
     screen::{Screen, Screened, Screening},
 };
 use self::{
@@ -127,10 +129,10 @@ impl<'a, R: Real> Encoder<'a, R> {
         b_dec: &[R],
         selection: Selection<R>,
     ) -> Selected<R> {
-        if let (Screen::Int8, Selection::TopK(k)) = (screen, selection) {
-            if let Some(selected) = R::screened(Call { encoder: *self, path, x, b_dec, k }) {
-                return selected;
-            }
+        if let (Screen::Int8, Selection::TopK(k)) = (screen, selection)
+            && let Some(selected) = R::screened(Call { encoder: *self, path, x, b_dec, k })
+        {
+            return selected;
         }
         let (blocks, threshold) = self.select_blocks(path, x, b_dec, selection);
         self.finish(blocks, threshold)

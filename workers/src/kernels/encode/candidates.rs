@@ -1,6 +1,6 @@
 //! The latents of each row that the integer products do not rule out.
 
-use super::order;
+use super::{avx512, order};
 
 /// Latents offered at once.
 pub(super) const LANES: usize = 16;
@@ -11,10 +11,12 @@ pub(super) const LANES: usize = 16;
 const GUESS_MARGIN: f32 = 3.5;
 /// Candidates beyond `k` before the first pruning.
 const SLACK: usize = 64;
+/// Candidates between two prunings: one costs about 400 cycles.
+const MORE: usize = 112;
 
 /// Entries of a list: beyond that, rescoring costs more than the integers save.
 pub(super) fn room(k: usize) -> usize {
-    8 * k + 4 * SLACK
+    8 * k + 2 * MORE + SLACK
 }
 
 /// Lists of candidates, in the order of their columns.
@@ -117,7 +119,7 @@ impl Candidates {
             self.thresholds[row] = order::near_kth(guesses, |g| g, self.k, 2, floor).bound;
             self.drop_below(row, span);
         }
-        self.limits[row] = self.lengths[row] + SLACK.max(self.k);
+        self.limits[row] = self.lengths[row] + MORE.max(self.k);
         if self.limits[row] + 2 * LANES > self.room {
             (self.thresholds[row], self.lengths[row]) = (f32::INFINITY, 0);
             self.limits[row] = usize::MAX;
@@ -128,12 +130,6 @@ impl Candidates {
     fn drop_below(&mut self, row: usize, span: std::ops::Range<usize>) {
         let (columns, uppers) = (&mut self.columns[span.clone()], &mut self.uppers[span.clone()]);
         let guesses = &mut self.guesses[span];
-        let (threshold, mut kept) = (self.thresholds[row], 0);
-        for at in 0..columns.len().min(uppers.len()).min(guesses.len()) {
-            let upper = uppers[at];
-            (columns[kept], uppers[kept], guesses[kept]) = (columns[at], upper, guesses[at]);
-            kept += usize::from(upper >= threshold);
-        }
-        self.lengths[row] = kept;
+        self.lengths[row] = avx512::retain_reaching(self.thresholds[row], columns, uppers, guesses);
     }
 }

@@ -17,7 +17,13 @@ const HALVINGS: usize = 16;
 ///
 /// It ends when no more than `enough` values beyond `k` reach the bound. At least `k` values must reach `floor`; then at least `k` reach the bound.
 #[inline(always)]
-pub(super) fn near_kth<R: Real>(values: &[R], rank: impl Fn(R) -> R, k: usize, enough: usize, floor: R) -> Near<R> {
+pub(super) fn near_kth<R: Real>(
+    values: &[R],
+    rank: impl Fn(R) -> R,
+    k: usize,
+    enough: usize,
+    floor: R,
+) -> Near<R> {
     let mut high = floor;
     for &v in values {
         let v = rank(v);
