@@ -14,11 +14,6 @@ const SLACK: usize = 64;
 /// Candidates between two prunings: one costs about 400 cycles.
 const MORE: usize = 112;
 
-/// Entries of a list: beyond that, rescoring costs more than the integers save.
-pub(super) fn room(k: usize) -> usize {
-    8 * k + 2 * MORE + SLACK
-}
-
 /// Lists of candidates, in the order of their columns.
 ///
 /// A row's threshold is a *guess* of its k-th largest pre-activation: the k-th largest of the
@@ -29,7 +24,7 @@ pub(super) struct Candidates {
     k: usize,
     /// What an upper bound is lowered by to give a guess, in units of the bound.
     pub(super) below_upper: f32,
-    /// Entries of a list.
+    /// Entries of a list: beyond that, rescoring costs more than the integers save.
     room: usize,
     /// Below this an upper bound is dropped. +∞: the row is left to the f32 encoder.
     pub(super) thresholds: Vec<f32>,
@@ -49,7 +44,7 @@ type Room<'a> = (&'a mut [u32; LANES], &'a mut [f32; LANES], &'a mut [f32; LANES
 impl Candidates {
     /// Empty lists for so many rows of width `d`. `usable` says which rows have integers.
     pub(super) fn new(rows: usize, k: usize, d: usize, usable: impl Fn(usize) -> bool) -> Self {
-        let room = room(k);
+        let room = 8 * k + 2 * MORE + SLACK;
         let entries = rows * room;
         Candidates {
             k,
