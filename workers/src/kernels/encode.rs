@@ -127,10 +127,10 @@ impl<'a, R: Real> Encoder<'a, R> {
         b_dec: &[R],
         selection: Selection<R>,
     ) -> Selected<R> {
-        if let (Screen::Int8, Selection::TopK(k)) = (screen, selection) {
-            if let Some(selected) = R::screened(Call { encoder: *self, path, x, b_dec, k }) {
-                return selected;
-            }
+        if let (Screen::Int8, Selection::TopK(k)) = (screen, selection)
+            && let Some(selected) = R::screened(Call { encoder: *self, path, x, b_dec, k })
+        {
+            return selected;
         }
         let (blocks, threshold) = self.select_blocks(path, x, b_dec, selection);
         self.finish(blocks, threshold)

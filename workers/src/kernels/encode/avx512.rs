@@ -52,6 +52,27 @@ pub(super) fn dots<const N: usize>(xs: [&[f32]; N], w: &[f32]) -> [f32; N] {
     sums
 }
 
+/// Moves to the front, in order, the entries whose upper bound reaches `threshold`; returns how many.
+pub(super) fn retain_reaching(
+    threshold: f32,
+    columns: &mut [u32],
+    uppers: &mut [f32],
+    guesses: &mut [f32],
+) -> usize {
+    let (mut kept, mut done) = (0, 0);
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") {
+        // SAFETY: the machine has the instructions, by the line above.
+        (kept, done) = unsafe { x86::retain_reaching(threshold, columns, uppers, guesses) };
+    }
+    for at in done..columns.len() {
+        let upper = uppers[at];
+        (columns[kept], uppers[kept], guesses[kept]) = (columns[at], upper, guesses[at]);
+        kept += usize::from(upper >= threshold);
+    }
+    kept
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
@@ -104,6 +125,35 @@ mod x86 {
         let mut out = [0f32; SIDE];
         store(sums, &mut out);
         (out, n * SIDE)
+    }
+
+    /// Whole registers; what is stored beyond the entries kept lies before the next ones to be read.
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn retain_reaching(
+        threshold: f32,
+        columns: &mut [u32],
+        uppers: &mut [f32],
+        guesses: &mut [f32],
+    ) -> (usize, usize) {
+        let (mut kept, mut done) = (0, 0);
+        while let (Some(column), Some(upper), Some(guess)) = (
+            columns.get(done..).and_then(<[u32]>::first_chunk::<SIDE>),
+            uppers.get(done..).and_then(<[f32]>::first_chunk::<SIDE>),
+            guesses.get(done..).and_then(<[f32]>::first_chunk::<SIDE>),
+        ) {
+            let (column, upper, guess) = (load(&column.map(f32::from_bits)), load(upper), load(guess));
+            let mask = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(upper, _mm512_set1_ps(threshold));
+            let mut packed = [0f32; SIDE];
+            store(_mm512_maskz_compress_ps(mask, column), &mut packed);
+            columns[kept..kept + SIDE].copy_from_slice(&packed.map(f32::to_bits));
+            store(_mm512_maskz_compress_ps(mask, upper), &mut packed);
+            uppers[kept..kept + SIDE].copy_from_slice(&packed);
+            store(_mm512_maskz_compress_ps(mask, guess), &mut packed);
+            guesses[kept..kept + SIDE].copy_from_slice(&packed);
+            kept += mask.count_ones() as usize;
+            done += SIDE;
+        }
+        (kept, done)
     }
 
     /// Two sums for each, to hide the latency of the additions. Returns how many dimensions are done.

@@ -1,6 +1,6 @@
 //! The latents of each row that the integer products do not rule out.
 
-use super::order;
+use super::{avx512, order};
 
 /// Latents offered at once.
 pub(super) const LANES: usize = 16;
@@ -11,11 +11,8 @@ pub(super) const LANES: usize = 16;
 const GUESS_MARGIN: f32 = 3.5;
 /// Candidates beyond `k` before the first pruning.
 const SLACK: usize = 64;
-
-/// Entries of a list: beyond that, rescoring costs more than the integers save.
-pub(super) fn room(k: usize) -> usize {
-    8 * k + 4 * SLACK
-}
+/// Candidates between two prunings: one costs about 400 cycles.
+const MORE: usize = 112;
 
 /// Lists of candidates, in the order of their columns.
 ///
@@ -27,7 +24,7 @@ pub(super) struct Candidates {
     k: usize,
     /// What an upper bound is lowered by to give a guess, in units of the bound.
     pub(super) below_upper: f32,
-    /// Entries of a list.
+    /// Entries of a list: beyond that, rescoring costs more than the integers save.
     room: usize,
     /// Below this an upper bound is dropped. +∞: the row is left to the f32 encoder.
     pub(super) thresholds: Vec<f32>,
@@ -47,7 +44,7 @@ type Room<'a> = (&'a mut [u32; LANES], &'a mut [f32; LANES], &'a mut [f32; LANES
 impl Candidates {
     /// Empty lists for so many rows of width `d`. `usable` says which rows have integers.
     pub(super) fn new(rows: usize, k: usize, d: usize, usable: impl Fn(usize) -> bool) -> Self {
-        let room = room(k);
+        let room = 8 * k + 2 * MORE + SLACK;
         let entries = rows * room;
         Candidates {
             k,
@@ -117,7 +114,7 @@ impl Candidates {
             self.thresholds[row] = order::near_kth(guesses, |g| g, self.k, 2, floor).bound;
             self.drop_below(row, span);
         }
-        self.limits[row] = self.lengths[row] + SLACK.max(self.k);
+        self.limits[row] = self.lengths[row] + MORE.max(self.k);
         if self.limits[row] + 2 * LANES > self.room {
             (self.thresholds[row], self.lengths[row]) = (f32::INFINITY, 0);
             self.limits[row] = usize::MAX;
@@ -128,12 +125,6 @@ impl Candidates {
     fn drop_below(&mut self, row: usize, span: std::ops::Range<usize>) {
         let (columns, uppers) = (&mut self.columns[span.clone()], &mut self.uppers[span.clone()]);
         let guesses = &mut self.guesses[span];
-        let (threshold, mut kept) = (self.thresholds[row], 0);
-        for at in 0..columns.len().min(uppers.len()).min(guesses.len()) {
-            let upper = uppers[at];
-            (columns[kept], uppers[kept], guesses[kept]) = (columns[at], upper, guesses[at]);
-            kept += usize::from(upper >= threshold);
-        }
-        self.lengths[row] = kept;
+        self.lengths[row] = avx512::retain_reaching(self.thresholds[row], columns, uppers, guesses);
     }
 }

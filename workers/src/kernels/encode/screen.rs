@@ -7,7 +7,7 @@ use super::{
     Encoder, Selected, Selection,
     avx512::{self, SIDE},
     block::block_rows,
-    candidates::{self, Candidates},
+    candidates::Candidates,
     quantise::{QuantiseRows, Quantised},
     rescore::{Rescore, Rescored},
     rows::Rows,
@@ -32,6 +32,10 @@ impl Screen {
         self == Screen::Int8 && vnni::available()
     }
 }
+
+/// Latents per latent kept, at least: below that most of the time goes into rescoring. AuxK, which
+/// keeps hundreds of some thousand, is not screened.
+const WORTH: usize = 48;
 
 /// How well the bound separated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -139,8 +143,7 @@ pub struct Call<'a, R> {
 impl Screened for f32 {
     fn screened(call: Call<f32>) -> Option<Selected<f32>> {
         let Call { encoder, path, x, b_dec, k } = call;
-        // A list longer than half of all latents cannot win.
-        if x.is_empty() || k == 0 || encoder.columns() < 2 * candidates::room(k) {
+        if x.is_empty() || k == 0 || encoder.columns() < WORTH * k {
             return None;
         }
         let made;

@@ -23,8 +23,8 @@ pub(super) trait Sink<R>: Send {
 #[inline(always)]
 fn mask<R: Copy, const C: usize>(z: &[R; C], keep: impl Fn(R) -> bool) -> u32 {
     let mut mask = 0;
-    for c in 0..C {
-        mask |= if keep(z[c]) { 1u32 << c } else { 0 };
+    for (c, &z) in z.iter().enumerate() {
+        mask |= if keep(z) { 1u32 << c } else { 0 };
     }
     mask
 }

@@ -127,12 +127,14 @@ proptest! {
 
     #[test]
     fn screened_codes_are_those_of_f32(
-        (n, d, rows) in (30usize..900, 1usize..140, 1usize..60),
-        k in 1usize..20,
+        (n, d, rows) in (30usize..1500, 1usize..140, 1usize..60),
+        k in 1usize..24,
         seed: u64,
         hard in prop::sample::select(ALL.to_vec()),
     ) {
-        Case { n, d, rows, k, seed, hard }.check();
+        let screening = Case { n, d, rows, k, seed, hard }.check();
+        let screened = Screen::Int8.available() && n >= WORTH * k;
+        prop_assert_eq!(screening.rows, if screened { rows } else { 0 });
     }
 }
 

@@ -47,8 +47,8 @@ impl<R: Real, const SIGNED: bool> RowTop<R, SIGNED> {
         let (columns, values) = (&mut self.columns[span.clone()], &mut self.values[span]);
         let mut length = self.lengths[row];
         for c in bits(mask) {
-            #[allow(clippy::cast_possible_truncation, reason = "latents are counted in u32")]
-            (columns[length] = (first + c) as u32, values[length] = z[c]);
+            columns[length] = (first + c) as u32;
+            values[length] = z[c];
             length += 1;
         }
         if length >= self.limit {
