@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use atomflow_pipeline::{Error, Result, error::Kind};
+use atomflow_pipeline::{Error, Result, error::Kind, source::Dtype};
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
 use crate::{commands, crash, json, stdout};
@@ -19,6 +19,7 @@ Examples:
   atomflow check jobs/specs/quickstart.toml          the plan and its cost, before anything is spent
   atomflow run jobs/specs/quickstart.toml            learn, harvest, publish to runs/quickstart
   atomflow run job.toml --out s3://bucket/runs/a --set learner.k=64 --set plan.passes=2
+  atomflow convert 's3://bucket/acts/*.parquet' --out s3://bucket/fast --verify
   atomflow resume s3://bucket/runs/a                 after a crash, a kill or exit code 75
   atomflow --json run job.toml | jq -c 'select(.status == \"done\") | .metrics'
 
@@ -55,6 +56,12 @@ pub enum Command {
     Run(RunArgs),
     /// Go on with an interrupted run; the result has the same bytes as an uninterrupted one
     Resume(ResumeArgs),
+    /// Write shards again in the layout that is fastest to read
+    ///
+    /// Reads any source that a job can read, all rows in order, and writes Parquet shards with one
+    /// raw row per value, token columns under their usual names and documents kept whole. A
+    /// conversion that was interrupted goes on when the same command is given again.
+    Convert(ConvertArgs),
     /// Say how far a run is and what it has made
     Inspect {
         /// Directory or URL of the run (`out` of its spec)
@@ -99,6 +106,47 @@ pub struct ResumeArgs {
     #[command(flatten)]
     #[allow(missing_docs, reason = "a doc comment here would become help text of the command")]
     pub change: Change,
+}
+
+/// `convert`: a source and where it goes.
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
+    /// What to convert: the URL, prefix or glob of the shards, or a job spec (`.toml`) that names them
+    pub source: String,
+    /// Directory or URL to write the new shards to
+    #[arg(long, value_name = "URL")]
+    pub out: String,
+    /// Element type to write; left out, that of the source, which changes no value
+    #[arg(long, value_enum)]
+    pub dtype: Option<DtypeArg>,
+    /// End a shard at the first end of a document after so many rows (default: 128 MiB of values)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub shard_rows: Option<u64>,
+    /// Read the new shards back at the end and compare their checksums
+    #[arg(long)]
+    pub verify: bool,
+    /// Change one field of the source: dotted key, TOML value (`--set source.columns.doc_id=\"doc\"`)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+}
+
+/// Element types that can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[allow(missing_docs, reason = "a doc comment here would become help text of the command")]
+pub enum DtypeArg {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl From<DtypeArg> for Dtype {
+    fn from(dtype: DtypeArg) -> Dtype {
+        match dtype {
+            DtypeArg::F32 => Dtype::F32,
+            DtypeArg::F16 => Dtype::F16,
+            DtypeArg::Bf16 => Dtype::Bf16,
+        }
+    }
 }
 
 /// Changes to a spec from the command line.

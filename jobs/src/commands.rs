@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use atomflow_pipeline::{Result, run};
+use atomflow_pipeline::{Result, convert, run};
 use atomflow_workers::variants;
 
 use crate::{
-    cli::{Cli, Command, JobArgs, ResumeArgs, RunArgs},
+    cli::{Cli, Command, ConvertArgs, JobArgs, ResumeArgs, RunArgs},
     json,
     progress::Progress,
     report,
@@ -23,6 +23,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Check(args) => check(args, cli.json),
         Command::Run(args) => start(args, cli.json),
         Command::Resume(args) => resume(args, cli.json),
+        Command::Convert(args) => convert_shards(args, cli.json),
         Command::Inspect { run } => inspect(run, cli.json),
         Command::Learners => learners(cli.json),
         Command::Schema => schema_text(cli.json),
@@ -55,6 +56,24 @@ fn watched(json: bool, work: impl FnOnce(Arc<Progress>) -> Result<run::Outcome>)
     let outcome = outcome?;
     stdout::write(&if json { json::done(&outcome)? } else { report::outcome(&outcome, &progress.rows()) })?;
     outcome.check()
+}
+
+fn convert_shards(args: &ConvertArgs, json: bool) -> Result<()> {
+    let (source, document) = spec::source(&args.source, &args.sets)?;
+    let spec =
+        convert::ConvertSpec { source, dtype: args.dtype.map(Into::into), shard_rows: args.shard_rows };
+    let progress = if json { Progress::json() } else { Progress::on_stderr() };
+    let converted = convert::convert(&spec, &args.out, &progress);
+    progress.finish();
+    let converted = converted.map_err(|error| document.locate(error))?;
+    if args.verify {
+        convert::verify(&args.out)?;
+    }
+    stdout::write(&if json {
+        json::line(Some("done"), &converted)?
+    } else {
+        report::converted(&args.out, &converted, args.verify)
+    })
 }
 
 fn inspect(out: &str, json: bool) -> Result<()> {

@@ -5,7 +5,10 @@ mod table;
 
 use std::collections::BTreeMap;
 
-use atomflow_pipeline::run::{CheckReport, Inspection, Metrics, Outcome};
+use atomflow_pipeline::{
+    convert::Converted,
+    run::{CheckReport, Inspection, Metrics, Outcome},
+};
 use atomflow_workers::variants::LearnerInfo;
 
 use crate::{human, spec::JobSpec, sql};
@@ -68,6 +71,31 @@ fn questions(outcome: &Outcome) -> String {
         .filter(|_| !several)
         .map_or_else(String::new, |sql| format!("-- or, one complete version at a time: {sql}\n"));
     format!("Paste into DuckDB\n{lines}{delta}")
+}
+
+/// A finished conversion.
+pub fn converted(out: &str, c: &Converted, verified: bool) -> String {
+    let rounded = match c.values_rounded {
+        0 => "every value is exactly what it was".to_owned(),
+        n => format!("{} values were rounded; the source's own is {}", human::count(n), c.source_checksum),
+    };
+    let bytes = c.files.iter().map(|file| file.size_bytes).sum();
+    let mut lines = vec![
+        ("rows", format!("{} of {} × {}", human::count(c.rows), c.d_in, c.dtype.name())),
+        ("shards", format!("{}, {}", human::count(c.files.len() as u64), human::bytes(bytes))),
+        ("checksum", format!("{} ({rounded})", c.checksum)),
+        ("files", format!("{}/convert.json lists them", out.trim_end_matches('/'))),
+    ];
+    if verified {
+        lines.push(("verified", "the shards were read back and hold these values".to_owned()));
+    }
+    let left_out = c.left_out.iter().map(|l| {
+        let rows = l.rows.map_or_else(|| "all rows".to_owned(), |n| format!("{} rows", human::count(n)));
+        let group = l.row_group.map_or_else(String::new, |g| format!(", row group {g}"));
+        format!("{rows} of {}{group}: {}", l.url, l.reason)
+    });
+    let left_out = notes("left out", &left_out.collect::<Vec<_>>());
+    format!("\nConverted to {out}\n\n{}{left_out}", pairs(&lines))
 }
 
 /// The plan of a job, before anything is spent.

@@ -16,6 +16,7 @@ use std::path::Path;
 use atomflow_pipeline::{
     Error, Result,
     run::{Job, RuntimeSpec},
+    source::SourceSpec,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -104,6 +105,35 @@ pub fn resumed_runtime(sets: &[String]) -> Result<RuntimeSpec> {
     let resumed: Resumed = typed(&document)?;
     limits::runtime(&resumed.runtime).map_err(|error| document.locate(error))?;
     Ok(resumed.runtime)
+}
+
+/// `[source]` alone, for `convert`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Sourced {
+    source: SourceSpec,
+}
+
+/// What `convert` reads: the source of the job spec `from`, if that is a TOML file, else the shards
+/// at that URL; with `sets` (`source.key=value`) applied.
+///
+/// # Errors
+/// As for [`JobSpec::read`].
+pub fn source(from: &str, sets: &[String]) -> Result<(SourceSpec, Document)> {
+    if Path::new(from).extension().is_some_and(|extension| extension == "toml") {
+        let (spec, document) = JobSpec::read(Path::new(from), sets)?;
+        return Ok((spec.job.source, document));
+    }
+    let schema = schema::Schema::of::<Sourced>();
+    let mut document = Document::parse("", "the command line")?;
+    document.set(&format!("source.url={}", toml::Value::from(from)), &schema)?;
+    for set in sets {
+        document.set(set, &schema)?;
+    }
+    schema.check(&document)?;
+    let sourced: Sourced = typed(&document)?;
+    limits::source(&sourced.source).map_err(|error| document.locate(error))?;
+    Ok((sourced.source, document))
 }
 
 /// The document as a value. The schema has been through it, so a fault here is one that the schema

@@ -169,7 +169,7 @@ impl Running {
         seats.iter_mut().for_each(Seat::open);
         for step in 0..usize::try_from(planned.steps).unwrap_or(0) {
             let mut live: Vec<&mut Seat> = seats.iter_mut().filter(|s| !failures.has(s.learner)).collect();
-            let batches = batches(&live, lanes, step);
+            let batches = batches(&live, lanes, step, threads);
             let work =
                 Step { number: planned.first_step + step as u64 + 1, batches: &batches, failures, stop };
             work.all(&mut live, threads);

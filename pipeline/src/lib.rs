@@ -4,10 +4,12 @@
 //! which lane, which slot) → [`graph`] and [`operators`] (the timely dataflow) → [`device`] (a
 //! learner of `atomflow-workers` on its own thread) → [`statistics`] (differential totals) →
 //! [`sink`] (Parquet parts, then one create-if-absent commit). [`run`] is the order in which it happens.
+//! [`convert`] goes another, shorter way: source → shards in the fast layout.
 //!
 //! Async lives in [`source`] and [`sink`] alone; timely and differential are named only in this crate.
 
 pub mod calibrate;
+pub mod convert;
 pub mod device;
 mod engine;
 pub mod error;

@@ -7,7 +7,7 @@ use atomflow_workers::interp::HarvestSpec;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use crate::engine::{check, inspect, resume, run, stream};
+pub use crate::engine::{check, inspect, resume, rows, run, stream};
 use crate::{
     Error, Result, calibrate::NormalizeSpec, error::Kind, failures, learners::Learners, plan::PlanSpec,
     source::SourceSpec,
@@ -79,6 +79,8 @@ pub enum Event {
     Train(TrainProgress),
     /// Harvest moved on.
     Harvest(HarvestProgress),
+    /// A conversion moved on.
+    Convert(ConvertProgress),
     /// Tables are being written.
     Publish {
         /// Name of the learner, where there are several.
@@ -153,6 +155,25 @@ pub struct HarvestProgress {
     pub gb_per_s: f64,
     /// Seconds to the end of harvest at this rate.
     pub left_s: f64,
+}
+
+/// Where a conversion stands.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ConvertProgress {
+    /// Shards written, by earlier processes too.
+    pub shards: u64,
+    /// Rows read by this process.
+    pub rows: u64,
+    /// Rows to read in this process.
+    pub rows_total: u64,
+    /// Rows per second.
+    pub rows_per_s: f64,
+    /// Bytes fetched per second, in GB.
+    pub gb_per_s: f64,
+    /// Seconds to the end at this rate.
+    pub left_s: f64,
+    /// Whether all shards are written.
+    pub done: bool,
 }
 
 /// Receives events; must not block for long.

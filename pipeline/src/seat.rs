@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use atomflow_workers::learner::{ActivationBatch, DictLearner, StepReport};
+use atomflow_workers::{
+    learner::{ActivationBatch, BatchFacts, DictLearner, StepReport},
+    threads::Threads,
+};
 
 use crate::{Error, Result, operators::shuffle::LaneRows};
 
@@ -24,6 +27,8 @@ pub struct Batch {
     pub view: View,
     x: Vec<f32>,
     starts: Vec<usize>,
+    /// What several learners would otherwise each work out.
+    facts: Option<BatchFacts>,
 }
 
 /// A learner on the device thread.
@@ -60,7 +65,7 @@ impl Seat {
     /// # Errors
     /// The loss is not finite: whatever is learned from here on means nothing.
     pub(crate) fn step(&mut self, batch: &Batch, number: u64) -> Result<()> {
-        let report = self.dictionary.step(&ActivationBatch { x: &batch.x, lanes: &batch.starts });
+        let report = self.dictionary.step(&batch.rows());
         if !(report.loss.is_finite() && report.squared_error.is_finite()) {
             return Err(Error::spec(format!("diverged at step {number}: the loss is not finite"))
                 .field(format!("{}.schedule.lr", self.field))
@@ -77,12 +82,28 @@ impl Seat {
     }
 }
 
+impl Batch {
+    fn rows(&self) -> ActivationBatch<'_> {
+        let rows = ActivationBatch::new(&self.x, &self.starts);
+        self.facts.map_or(rows, |facts| rows.with_facts(facts))
+    }
+
+    /// Works out what all learners of this batch ask for.
+    fn study(&mut self, threads: &Threads) {
+        if !self.x.is_empty() {
+            self.facts = Some(BatchFacts::of(&self.x, self.view.column.len(), &self.starts, threads));
+        }
+    }
+}
+
 /// Step `step` of every lane, once for each way in which learners see it.
-pub(crate) fn batches(seats: &[&mut Seat], lanes: &[LaneRows], step: usize) -> Vec<Batch> {
+pub(crate) fn batches(seats: &[&mut Seat], lanes: &[LaneRows], step: usize, threads: &Threads) -> Vec<Batch> {
     let mut batches: Vec<Batch> = Vec::new();
     for seat in seats {
         if batches.iter().all(|batch| batch.view != seat.view) {
-            batches.push(batch(seat.view.clone(), lanes, step));
+            let mut batch = batch(seat.view.clone(), lanes, step);
+            batch.study(threads);
+            batches.push(batch);
         }
     }
     batches
@@ -98,7 +119,7 @@ fn batch(view: View, lanes: &[LaneRows], step: usize) -> Batch {
         }
         starts.push(x.len() / view.column.len());
     }
-    Batch { view, x, starts }
+    Batch { view, x, starts, facts: None }
 }
 
 #[cfg(test)]

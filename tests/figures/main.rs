@@ -1,4 +1,5 @@
-//! Programs that print figures: `figures reading` and `figures memory`. Ratios within one run are what
+//! Programs that print figures: `figures decoding`, `figures reading`
+//! and `figures memory`. Ratios within one run are what
 //! counts; absolute times depend on the machine. Not part of the tests.
 #![allow(
     clippy::print_stdout,
@@ -8,14 +9,18 @@
     reason = "a program of tables"
 )]
 
+mod decoding;
 mod memory;
 mod reading;
 mod shards;
 
 fn main() {
     match std::env::args().nth(1).as_deref() {
+        Some("decoding") => decoding::print(),
         Some("reading") => reading::print(),
         Some("memory") => memory::print(),
-        _ => println!("figures reading | memory\n\nBuild with --release, on an otherwise idle machine."),
+        _ => println!(
+            "figures decoding | reading | memory\n\nBuild with --release, on an otherwise idle machine."
+        ),
     }
 }

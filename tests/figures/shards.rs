@@ -3,7 +3,11 @@
 use std::{fs::File, path::Path, sync::Arc};
 
 use arrow::{
-    array::{ArrayRef, FixedSizeBinaryArray, FixedSizeListArray, Float16Array, Int64Array, RecordBatch},
+    array::{
+        Array, ArrayRef, FixedSizeBinaryArray, FixedSizeListArray, Float16Array, Float32Array, Int64Array,
+        ListArray, RecordBatch,
+    },
+    buffer::OffsetBuffer,
     datatypes::{DataType, Field, Schema},
 };
 use half::f16;
@@ -22,6 +26,21 @@ pub(crate) enum Layout {
     List,
     /// FixedSizeBinary of little-endian f16: a dense row as one value.
     Binary,
+    /// FixedSizeList of float32.
+    ListF32,
+    /// List of float32, as pyarrow and pandas make of lists of numbers.
+    OpenListF32,
+    /// FixedSizeBinary of little-endian f32.
+    BinaryF32,
+}
+
+impl Layout {
+    pub(crate) fn dtype(self) -> &'static str {
+        match self {
+            Layout::List | Layout::Binary => "f16",
+            Layout::ListF32 | Layout::OpenListF32 | Layout::BinaryF32 => "f32",
+        }
+    }
 }
 
 /// Writes `shards` files of `rows` rows, row groups of 4096, uncompressed.
@@ -33,7 +52,7 @@ pub(crate) fn write(directory: &Path, layout: Layout, shards: usize, rows: usize
         let properties = WriterProperties::builder()
             .set_dictionary_enabled(false)
             .set_max_row_group_row_count(Some(4096))
-            .set_key_value_metadata(Some(vec![KeyValue::new("dtype".to_owned(), "f16".to_owned())]))
+            .set_key_value_metadata(Some(vec![KeyValue::new("dtype".to_owned(), layout.dtype().to_owned())]))
             .build();
         let mut writer =
             ArrowWriter::try_new(file, batch.schema(), Some(properties)).expect("the schema is plain");
@@ -52,20 +71,31 @@ fn batch(layout: Layout, shard: usize, rows: usize) -> RecordBatch {
         .collect();
     let doc: ArrayRef =
         Arc::new(Int64Array::from_iter_values((0..rows).map(|r| (shard * 1000 + r / 128) as i64)));
+    let singles = || Float32Array::from_iter_values(values.iter().map(|v| v.to_f32()));
     let column: ArrayRef = match layout {
-        Layout::List => {
-            let item = Arc::new(Field::new("element", DataType::Float16, false));
-            Arc::new(FixedSizeListArray::new(item, D_IN as i32, Arc::new(Float16Array::from(values)), None))
+        Layout::List => fixed(Arc::new(Float16Array::from(values))),
+        Layout::ListF32 => fixed(Arc::new(singles())),
+        Layout::OpenListF32 => {
+            let item = Arc::new(Field::new("element", DataType::Float32, false));
+            let offsets = OffsetBuffer::from_lengths(std::iter::repeat_n(D_IN, rows));
+            Arc::new(ListArray::new(item, offsets, Arc::new(singles()), None))
         }
-        Layout::Binary => {
-            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            Arc::new(
-                FixedSizeBinaryArray::try_new(D_IN as i32 * 2, bytes.into(), None)
-                    .expect("rows are equally long"),
-            )
-        }
+        Layout::Binary => raw(values.iter().flat_map(|v| v.to_le_bytes()).collect(), 2),
+        Layout::BinaryF32 => raw(values.iter().flat_map(|v| v.to_f32().to_le_bytes()).collect(), 4),
     };
     let field = Field::new("activation", column.data_type().clone(), false);
     let schema = Arc::new(Schema::new(vec![field, Field::new("doc_id", DataType::Int64, false)]));
     RecordBatch::try_new(schema, vec![column, doc]).expect("columns are equally long")
+}
+
+fn fixed(values: ArrayRef) -> ArrayRef {
+    let item = Arc::new(Field::new("element", values.data_type().clone(), false));
+    Arc::new(FixedSizeListArray::new(item, D_IN as i32, values, None))
+}
+
+fn raw(bytes: Vec<u8>, size: usize) -> ArrayRef {
+    Arc::new(
+        FixedSizeBinaryArray::try_new((D_IN * size) as i32, bytes.into(), None)
+            .expect("rows are equally long"),
+    )
 }

@@ -43,7 +43,7 @@ fn help_names_every_command_and_exit_code() {
     let output = atomflow(&["--help"]);
     assert_eq!(code(&output), 0);
     let text = out(&output);
-    let commands = ["check", "run", "resume", "inspect", "learners", "schema"];
+    let commands = ["check", "run", "resume", "inspect", "convert", "learners", "schema"];
     for wanted in commands.iter().chain(&["64", "65", "70", "75", "Examples:", "--json"]) {
         assert!(text.contains(wanted), "{wanted} in\n{text}");
     }

@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod cli;
+mod convert;
 mod end_to_end;
 mod kill;
 mod readers;

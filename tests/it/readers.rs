@@ -47,6 +47,22 @@ fn spark_reads_every_table() {
     }
 }
 
+#[test]
+fn pyarrow_and_duckdb_read_converted_shards() {
+    let Some(python) = python_with("duckdb, numpy, pyarrow") else { return };
+    for dtype in ["f16", "f32"] {
+        let directory = tempfile::tempdir().unwrap();
+        let out = directory.path().join("fast");
+        let mut convert = Command::new(program());
+        convert.current_dir(root()).args(["convert", "jobs/specs/quickstart.toml", "--dtype", dtype]);
+        let output = convert.args(["--shard-rows", "500", "--out"]).arg(&out).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        let script = root().join("tests/python/read_converted.py");
+        let output = Command::new(&python).arg(script).arg(&out).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+    }
+}
+
 /// Lets a script read the run, or says why not.
 fn python(script: &str, module: &str) {
     let Some(python) = python_with(module) else { return };

@@ -88,7 +88,17 @@ const WORDS: &[(&str, &str, &[&str], &str)] = &[
     ("pipeline", "unsafe ", &[], "unsafe stands in workers only"),
     ("jobs", "unsafe ", &[], "unsafe stands in workers only"),
     ("schemas", "unsafe ", &[], "unsafe stands in workers only"),
-    ("workers", "unsafe {", &["workers/src/kernels/simd.rs", "workers/src/memory.rs"], "two files need it"),
+    (
+        "workers",
+        "unsafe {",
+        &[
+            "workers/src/kernels/encode/avx512.rs",
+            "workers/src/kernels/encode/vnni.rs",
+            "workers/src/kernels/simd.rs",
+            "workers/src/memory.rs",
+        ],
+        "four files need it",
+    ),
     ("jobs", "object_store::", &[], "only pipeline names object stores"),
     ("jobs", "timely::", &[], "only pipeline names timely"),
     ("pipeline", "PutMode::Update", &[], "create-if-absent is the only primitive"),

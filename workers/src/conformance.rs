@@ -4,7 +4,7 @@
 #![allow(clippy::panic, clippy::expect_used, reason = "a conformance suite is made of assertions")]
 
 use crate::{
-    learner::{ActivationBatch, DictLearner, Setup, StepReport},
+    learner::{ActivationBatch, BatchFacts, DictLearner, Setup, StepReport},
     random::{hash, unit},
     state::LearnerState,
     threads::Threads,
@@ -24,6 +24,8 @@ pub fn check(spec: &LearnerSpec) {
     a_foreign_state_is_refused(spec);
     encoding_ignores_how_rows_are_grouped(spec);
     learning_lowers_the_error(spec);
+    facts_change_nothing(spec);
+    rows_that_are_not_finite_are_reported(spec);
 }
 
 /// Rows around four directions, so that there is something to learn.
@@ -46,7 +48,7 @@ fn start(spec: &LearnerSpec, threads: usize) -> Box<dyn DictLearner> {
 }
 
 fn step(learner: &mut dyn DictLearner, number: u64, lanes: &[usize]) -> StepReport {
-    learner.step(&ActivationBatch { x: &rows(number), lanes })
+    learner.step(&ActivationBatch::new(&rows(number), lanes))
 }
 
 const LANES: &[usize] = &[0, 20, 20, 61, ROWS];
@@ -89,7 +91,7 @@ fn lanes_do_not_depend_on_who_holds_them(spec: &LearnerSpec) {
 fn an_empty_batch_changes_nothing(spec: &LearnerSpec) {
     let mut learner = trained(spec, 1, 2);
     let before = learner.save();
-    let report = learner.step(&ActivationBatch { x: &[], lanes: &[0, 0, 0] });
+    let report = learner.step(&ActivationBatch::new(&[], &[0, 0, 0]));
     assert_eq!((report.rows, learner.save()), (0, before), "a batch without rows is not a step");
 }
 
@@ -129,4 +131,26 @@ fn learning_lowers_the_error(spec: &LearnerSpec) {
     let (first, last) = (reports[0].squared_error, reports[reports.len() - 1].squared_error);
     assert!(last < first, "the error went from {first} to {last} on the same rows");
     assert!(last.is_finite());
+}
+
+/// Facts save work; whoever found them, the bytes are the same.
+fn facts_change_nothing(spec: &LearnerSpec) {
+    let (mut alone, mut told) = (start(spec, 2), start(spec, 2));
+    let x = rows(0);
+    let facts = BatchFacts::of(&x, D_IN, LANES, &Threads::new(3).expect("threads start"));
+    let batch = ActivationBatch::new(&x, LANES);
+    assert_eq!(alone.step(&batch), told.step(&batch.with_facts(facts)), "facts change the report");
+    assert_eq!(alone.save(), told.save(), "facts change the step");
+}
+
+/// A learner that met NaN says so and can be stepped on: it must not take others down.
+fn rows_that_are_not_finite_are_reported(spec: &LearnerSpec) {
+    for bad in [f32::NAN, f32::INFINITY, f32::MAX] {
+        let mut learner = trained(spec, 2, 2);
+        let mut x = rows(0);
+        x[5 * D_IN + 3] = bad;
+        let report = learner.step(&ActivationBatch::new(&x, LANES));
+        assert!(report.diverged(), "a row with {bad} goes unnoticed");
+        step(&mut *learner, 1, LANES);
+    }
 }

@@ -1,6 +1,12 @@
 //! The two traits the pipeline knows: a learner while it learns, a dictionary once it is frozen.
 
-use crate::{codes::Codes, export::ExportedFile, state::LearnerState, threads::Threads};
+use crate::{
+    codes::Codes,
+    export::ExportedFile,
+    kernels::{Path, lanes},
+    state::LearnerState,
+    threads::Threads,
+};
 
 /// Rows of one step: the lanes of the plan, one after the other.
 #[derive(Debug, Clone, Copy)]
@@ -9,9 +15,40 @@ pub struct ActivationBatch<'a> {
     pub x: &'a [f32],
     /// First row of each lane, then the number of rows: `lanes + 1` ascending positions.
     pub lanes: &'a [usize],
+    /// What somebody has worked out already; a learner works out the rest.
+    pub facts: Option<BatchFacts>,
 }
 
-impl ActivationBatch<'_> {
+/// What depends on the rows alone: the same for every learner that takes the same batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BatchFacts {
+    /// `Σ‖x − x̄‖²`, x̄ the mean of the batch.
+    pub scatter: f64,
+}
+
+impl BatchFacts {
+    /// The facts of `x`, `[rows, d_in]`, cut into `lanes`. The bits do not depend on who asks.
+    pub fn of(x: &[f32], d_in: usize, lanes: &[usize], threads: &Threads) -> Self {
+        threads.install(|| BatchFacts::here(Path::best(), x, d_in, lanes))
+    }
+
+    /// [`BatchFacts::of`] on the current rayon pool.
+    pub(crate) fn here(path: Path, x: &[f32], d_in: usize, lanes: &[usize]) -> Self {
+        BatchFacts { scatter: lanes::moments(path, x, d_in, lanes).scatter(x.len() / d_in.max(1)) }
+    }
+}
+
+impl<'a> ActivationBatch<'a> {
+    /// Rows and lanes; nothing is known about them yet.
+    pub fn new(x: &'a [f32], lanes: &'a [usize]) -> Self {
+        ActivationBatch { x, lanes, facts: None }
+    }
+
+    /// The same with facts that [`BatchFacts::of`] found for these rows.
+    pub fn with_facts(self, facts: BatchFacts) -> Self {
+        ActivationBatch { facts: Some(facts), ..self }
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.lanes.last().copied().unwrap_or(0)
@@ -52,6 +89,14 @@ pub struct StepReport {
     pub lr: f64,
     /// Latents dead after the step.
     pub dead: u64,
+}
+
+impl StepReport {
+    /// The step met numbers that are not finite; nothing that is learned from here on means anything.
+    /// The learner can be stepped on without harm to anybody else.
+    pub fn diverged(&self) -> bool {
+        !self.loss.is_finite()
+    }
 }
 
 /// A saved state that does not belong to this learner.

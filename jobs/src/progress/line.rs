@@ -1,6 +1,6 @@
 //! An event as one line of text, in parts that can be left out where there is no room.
 
-use atomflow_pipeline::run::{Event, HarvestProgress, TrainProgress};
+use atomflow_pipeline::run::{ConvertProgress, Event, HarvestProgress, TrainProgress};
 
 use super::{human, pace::Phase};
 
@@ -19,6 +19,7 @@ impl Line {
         match event {
             Event::Train(progress) => train(progress),
             Event::Harvest(progress) => harvest(progress),
+            Event::Convert(progress) => convert(progress),
             Event::Started { run, out, resumed } => {
                 let word = if *resumed { "resuming" } else { "starting" };
                 single(format!("{word} {run}: results go to {out}"))
@@ -97,6 +98,17 @@ fn harvest(p: &HarvestProgress) -> Line {
         (2, format!("{} left", human::duration(p.left_s))),
     ];
     Line { phase: Some(Phase::Harvest), last: p.shard >= p.shards, parts }
+}
+
+fn convert(p: &ConvertProgress) -> Line {
+    let parts = vec![
+        (0, format!("convert {}", human::percent(share(p.rows, p.rows_total)))),
+        (3, format!("{} shards written", human::count(p.shards))),
+        (4, format!("{} rows/s", human::short(p.rows_per_s))),
+        (5, format!("{:.3} GB/s", p.gb_per_s)),
+        (2, format!("{} left", human::duration(p.left_s))),
+    ];
+    Line { phase: Some(Phase::Convert), last: p.done, parts }
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a share shown in whole per cent")]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 pub(super) enum Phase {
     Train,
     Harvest,
+    Convert,
 }
 
 /// Remembers what was shown last.

@@ -66,7 +66,11 @@ fn name(field: &str, name: &str) -> Result<()> {
     )
 }
 
-fn source(spec: &SourceSpec) -> Result<()> {
+/// Checks `[source]` alone.
+///
+/// # Errors
+/// The first field that is out of range.
+pub(super) fn source(spec: &SourceSpec) -> Result<()> {
     let example = "give an object, a prefix or a glob, like \"s3://bucket/activations/*.parquet\"";
     ensure(spec.url.iter().next().is_some(), "source.url", || "names no place".to_owned(), example)?;
     for url in spec.url.iter() {

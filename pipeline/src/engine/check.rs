@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use atomflow_workers::{
-    kernels::{Path, encode::Packed},
+    kernels::{
+        Path,
+        encode::{Encoder, Screen, Selection},
+    },
     random::{hash, unit},
     threads::Threads,
 };
@@ -14,7 +17,7 @@ use crate::{
     device::WINDOWS_AHEAD,
     plan::Plan,
     run::{CheckReport, Job, RuntimeSpec},
-    source::{Manifest, manifest},
+    source::{Manifest, scan_columns},
 };
 
 /// Reads the footers and plans; measures this machine's encoder for a second.
@@ -23,7 +26,7 @@ use crate::{
 /// Whatever would stop the run before its first step.
 pub fn check(job: &Job, runtime: &RuntimeSpec) -> Result<CheckReport> {
     super::device(&runtime.device)?;
-    let manifest = tokio_runtime()?.block_on(manifest::scan(&job.source))?;
+    let manifest = tokio_runtime()?.block_on(scan_columns(&job.source, &job.columns()?))?;
     let plan = plan(job, &manifest)?;
     let threads = Threads::new(runtime.threads).map_err(|e| Error::retry(e.to_string()))?;
     let gflops = measure_gflops(&threads, manifest.d_in);
@@ -133,11 +136,11 @@ fn measure_gflops(threads: &Threads, d_in: usize) -> f64 {
     };
     let (weights, bias, x) = (numbers(n * d_in, 1), vec![0f32; n], numbers(rows * d_in, 2));
     let (offset, path) = (vec![0f32; d_in], Path::best());
-    let packed = Packed::all(&weights, &bias, d_in);
+    let encoder = Encoder::all(&weights, &bias, d_in);
     let began = Instant::now();
     let mut rounds = 0u32;
     while began.elapsed() < Duration::from_secs(1) {
-        threads.install(|| packed.top_k(path, &x, &offset, 32));
+        threads.install(|| encoder.select(path, Screen::Off, &x, &offset, Selection::TopK(32)));
         rounds += 1;
     }
     2.0 * (rows * d_in * n) as f64 * f64::from(rounds) / began.elapsed().as_secs_f64() / 1e9

@@ -29,11 +29,11 @@ use crate::{
     stop::Stop,
 };
 
-/// Latents per part: the candidates of 1024 latents take about 120 MB while they are made.
-const LATENTS_PER_PART: usize = 1024;
+/// Latents per part: the candidates of 512 latents take about 60 MB while they are made.
+const LATENTS_PER_PART: usize = 512;
 
 /// Makes the rows of a table for a range of latents.
-type Rows<'a> = &'a dyn Fn(Range<u32>) -> Result<RecordBatch>;
+type Rows<'a> = &'a (dyn Fn(Range<u32>) -> Result<RecordBatch> + Sync);
 
 impl Engine {
     /// Publishes the tables of every dictionary, one after the other.
@@ -86,7 +86,9 @@ impl Engine {
         for (table, rows) in by_latent {
             let parts = latent_ranges(frozen.dictionary.n_latents()).map(|latents| {
                 let first_key = u64::from(latents.start);
-                rows(latents).map(|batch| Part { first_key, batch })
+                // Made on a thread of its own, where a panic would not meet the shield around the tables.
+                let rows = self.failures.shield(|| rows(latents)).and_then(|rows| rows);
+                rows.map(|batch| Part { first_key, batch })
             });
             tables.insert(table.name.to_owned(), self.write(learner, table, Some("latent"), parts)?);
         }
@@ -106,7 +108,7 @@ impl Engine {
         learner: &Learner,
         table: &Table,
         key: Option<&str>,
-        parts: impl Iterator<Item = Result<Part>>,
+        parts: impl Iterator<Item = Result<Part>> + Send,
     ) -> Result<TableEntry> {
         let write = TableWrite {
             name: table.name.to_owned(),
@@ -116,11 +118,15 @@ impl Engine {
             key: key.map(str::to_owned),
         };
         let mut writer = TableWriter::new(&learner.output, write)?;
-        for part in parts {
-            // Made outside the runtime, one at a time: totals run a dataflow of their own.
-            let part = part?;
-            self.tokio.block_on(writer.part(part))?;
-        }
+        std::thread::scope(|scope| {
+            // The next part is made while one is written; totals run a dataflow of their own, so
+            // parts are made outside the runtime.
+            let (made, ready) = crossbeam_channel::bounded(0);
+            scope.spawn(move || {
+                let _rest_is_not_wanted = parts.map(|part| made.send(part)).find(std::result::Result::is_err);
+            });
+            ready.into_iter().try_for_each(|part: Result<Part>| self.tokio.block_on(writer.part(part?)))
+        })?;
         let entry = self.tokio.block_on(writer.commit(&self.generation))?;
         let name = self.several().then(|| learner.is.name.clone());
         self.watch.event(&Event::Publish { learner: name, table: table.name.to_owned(), rows: entry.rows });

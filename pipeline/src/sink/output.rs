@@ -21,7 +21,8 @@ use super::failure::{Failure, patiently, sort};
 use crate::{Error, Result, source::Location};
 
 /// What only the commit protocol writes; never deleted.
-const PROTECTED: [&str; 5] = ["gen/", "epoch/", "tables/", "run.json", "manifest.json"];
+const PROTECTED: [&str; 7] =
+    ["gen/", "epoch/", "tables/", "shard-", "run.json", "manifest.json", "convert.json"];
 
 /// The output place of a run and the token that marks what this process wrote.
 #[derive(Debug, Clone)]

@@ -3,9 +3,13 @@
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use parquet::{
-    arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions},
-    basic::{Compression, ZstdLevel},
-    file::properties::WriterProperties,
+    arrow::{
+        ArrowSchemaConverter,
+        arrow_writer::{ArrowWriter, ArrowWriterOptions},
+    },
+    basic::{Compression, Type, ZstdLevel},
+    file::properties::{WriterProperties, WriterPropertiesBuilder},
+    schema::types::{ColumnDescPtr, SchemaDescriptor},
 };
 
 use crate::{Error, Result};
@@ -23,7 +27,8 @@ pub(crate) fn part_bytes(batch: &RecordBatch, row_group_rows: usize) -> Result<B
 }
 
 fn write(batch: &RecordBatch, row_group_rows: usize, options: ArrowWriterOptions) -> Result<Bytes> {
-    let properties = WriterProperties::builder()
+    let columns = ArrowSchemaConverter::new().convert(&batch.schema()).map_err(bug)?;
+    let properties = undictionaried(&columns)
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(row_group_rows.max(1)))
         .set_created_by(concat!("atomflow ", env!("CARGO_PKG_VERSION")).to_owned())
@@ -33,6 +38,16 @@ fn write(batch: &RecordBatch, row_group_rows: usize, options: ArrowWriterOptions
     writer.write(batch).map_err(bug)?;
     writer.close().map_err(bug)?;
     Ok(Bytes::from(bytes))
+}
+
+/// Dictionaries pay where values repeat: words, positions, latents. Looking every float up in one was
+/// a tenth of the time of publishing.
+fn undictionaried(columns: &SchemaDescriptor) -> WriterPropertiesBuilder {
+    let repeats = |column: &ColumnDescPtr| matches!(column.physical_type(), Type::INT32 | Type::BYTE_ARRAY);
+    let unique = columns.columns().iter().filter(|column| !repeats(column));
+    unique.fold(WriterProperties::builder(), |builder, column| {
+        builder.set_column_dictionary_enabled(column.path().clone(), false)
+    })
 }
 
 fn bug(error: parquet::errors::ParquetError) -> Error {

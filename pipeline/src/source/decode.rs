@@ -1,13 +1,17 @@
 //! Bytes of one row group → rows.
 
-use arrow::array::{RecordBatch, StringArray};
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
 
 use super::{
     Fetched, OnBad, Shard,
     bad_rows::BadRows,
     companions::{Companion, context_ids},
     dense::Dense,
+    fetch::Parts,
     layout::{Layout, Role},
+    parquet,
+    plain::PlainColumn,
+    reader::Format,
     shield,
 };
 use crate::error::{Error, Result};
@@ -26,7 +30,7 @@ pub struct Decoded {
 }
 
 /// Optional columns of a block of rows; each is either absent or as long as the block.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 #[allow(missing_docs, reason = "named after the columns of `Columns`")]
 pub struct Tokens {
     pub token_id: Option<Vec<i32>>,
@@ -34,6 +38,23 @@ pub struct Tokens {
     pub doc_id: Option<Vec<i64>>,
     pub seq_id: Option<Vec<i64>>,
     pub pos: Option<Vec<i32>>,
+}
+
+impl Tokens {
+    /// The columns at `rows` alone, ascending.
+    pub(crate) fn take(&self, rows: &[usize]) -> Tokens {
+        fn some<T: Copy>(column: &Option<Vec<T>>, rows: &[usize]) -> Option<Vec<T>> {
+            column.as_ref().map(|column| rows.iter().map(|row| column[*row]).collect())
+        }
+        let text = |text: &StringArray| rows.iter().map(|row| Some(text.value(*row))).collect();
+        Tokens {
+            token_id: some(&self.token_id, rows),
+            token: self.token.as_ref().map(text),
+            doc_id: some(&self.doc_id, rows),
+            seq_id: some(&self.seq_id, rows),
+            pos: some(&self.pos, rows),
+        }
+    }
 }
 
 /// What the caller needs of a row group.
@@ -49,20 +70,69 @@ pub struct Want {
 ///
 /// Bytes that no reader understands are a data error that names the row group, never a panic.
 pub fn decode(shard: &Shard, row_group: usize, fetched: Fetched, want: Want) -> Result<Decoded> {
+    // Whatever keeps the short way from its end, the ordinary reader has the last word.
+    match shield::run(|| taken_whole(shard, row_group, &fetched, want)) {
+        Ok(Some(decoded)) => Ok(decoded),
+        _ => ordinarily(shard, row_group, fetched, want),
+    }
+}
+
+/// Decodes one row group by the readers of the Parquet and Arrow crates alone.
+pub fn ordinarily(shard: &Shard, row_group: usize, fetched: Fetched, want: Want) -> Result<Decoded> {
     let decoded = shield::run(|| rows(shard, row_group, fetched, want));
     decoded.map_err(|e| e.object(&shard.url).row_group(row_group))
 }
 
 fn rows(shard: &Shard, row_group: usize, fetched: Fetched, want: Want) -> Result<Decoded> {
-    let layout = &shard.reader.layout;
-    let mut wanted = layout.wanted(want.token_text);
-    wanted.sort_unstable();
-    wanted.dedup();
-    let mut block = Block::new(layout, shard.d_in, shard.row_groups[row_group].rows, want, fetched.bytes())?;
+    let wanted = wanted(&shard.reader.layout, want);
+    let mut block = Block::new(shard, row_group, want, fetched.bytes())?;
     for batch in shard.reader.batches(row_group, fetched, &wanted, shard.d_in)? {
         block.push(&batch?, &wanted)?;
     }
     block.finish(want.on_bad, || shard.contexts_before(row_group))
+}
+
+/// The same rows with the activations taken page by page; `None` or an error where that cannot be.
+pub(crate) fn taken_whole(
+    shard: &Shard,
+    row_group: usize,
+    fetched: &Fetched,
+    want: Want,
+) -> Result<Option<Decoded>> {
+    let (Format::Parquet(meta), Parts::Parquet(chunks)) = (&shard.reader.format, &fetched.parts) else {
+        return Ok(None);
+    };
+    let layout = &shard.reader.layout;
+    let Some(column) = PlainColumn::of(meta, layout, shard.d_in) else { return Ok(None) };
+    let mut block = Block::new(shard, row_group, want, fetched.bytes())?;
+    match column.read(meta, row_group, chunks, &mut block.x) {
+        None => return Ok(None),
+        Some(true) => (),
+        Some(false) => {
+            let rows = 0..block.rows;
+            block.dense().mark_not_finite(rows);
+        }
+    }
+    let mut wanted = wanted(layout, want);
+    wanted.retain(|column| *column != layout.activation);
+    if wanted.is_empty() {
+        block.filled = block.rows;
+    } else {
+        for batch in parquet::batches(meta, row_group, &wanted, COMPANION_ROWS, chunks.clone())? {
+            block.push_companions(&batch?, &wanted)?;
+        }
+    }
+    block.finish(want.on_bad, || shard.contexts_before(row_group)).map(Some)
+}
+
+/// Rows of companions decoded at a time.
+const COMPANION_ROWS: usize = 8192;
+
+fn wanted(layout: &Layout, want: Want) -> Vec<usize> {
+    let mut wanted = layout.wanted(want.token_text);
+    wanted.sort_unstable();
+    wanted.dedup();
+    wanted
 }
 
 /// A block of rows being filled, batch by batch.
@@ -77,9 +147,10 @@ struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
-    fn new(layout: &'a Layout, d_in: usize, rows: u64, want: Want, stored: u64) -> Result<Block<'a>> {
-        let bytes = rows.saturating_mul(4 * d_in as u64);
-        shield::plausible(bytes, stored)?;
+    fn new(shard: &'a Shard, row_group: usize, want: Want, stored: u64) -> Result<Block<'a>> {
+        let (layout, d_in) = (&shard.reader.layout, shard.d_in);
+        let rows = shard.row_groups[row_group].rows;
+        shield::plausible(rows.saturating_mul(4 * d_in as u64), stored)?;
         let rows = rows as usize;
         let read = |(role, _): &&(Role, usize)| want.token_text || *role != Role::Token;
         let companions = layout.columns.iter().filter(read).map(|(role, c)| (*c, Companion::new(*role)));
@@ -89,18 +160,25 @@ impl<'a> Block<'a> {
         Ok(Block { layout, d_in, rows, filled: 0, x, bad: BadRows::default(), companions })
     }
 
+    fn dense(&mut self) -> Dense<'_> {
+        let Layout { ctx, raw, .. } = *self.layout;
+        Dense { d_in: self.d_in, ctx, raw, x: &mut self.x, bad: &mut self.bad }
+    }
+
     fn push(&mut self, batch: &RecordBatch, wanted: &[usize]) -> Result<()> {
-        let column = |index: usize| match wanted.binary_search(&index) {
-            Ok(rank) => Ok(batch.column(rank)),
-            Err(_) => Err(Error::bug("a column was not asked for")),
-        };
-        let Layout { ctx, raw, activation, .. } = *self.layout;
-        let mut dense = Dense { d_in: self.d_in, ctx, raw, x: &mut self.x, bad: &mut self.bad };
-        let first = self.filled;
-        self.filled += dense.fill(column(activation)?, first).map_err(|e| e.field(&self.layout.name))?;
+        let (layout, first) = (self.layout, self.filled);
+        let activation = column(batch, wanted, layout.activation)?;
+        let rows = self.dense().fill(activation, first).map_err(|e| e.field(&layout.name))?;
+        self.push_companions(batch, wanted)?;
+        self.filled = first + rows;
+        Ok(())
+    }
+
+    fn push_companions(&mut self, batch: &RecordBatch, wanted: &[usize]) -> Result<()> {
         for (index, companion) in &mut self.companions {
-            companion.push(column(*index)?, ctx, first)?;
+            companion.push(column(batch, wanted, *index)?, self.layout.ctx, self.filled)?;
         }
+        self.filled += batch.num_rows();
         Ok(())
     }
 
@@ -136,5 +214,12 @@ impl<'a> Block<'a> {
             .row(row)
             .hint("repair the row, or set on_bad = \"quarantine\" to leave it out");
         if reason.ends_with("activation") { error.field(&self.layout.name) } else { error }
+    }
+}
+
+fn column<'a>(batch: &'a RecordBatch, wanted: &[usize], index: usize) -> Result<&'a ArrayRef> {
+    match wanted.binary_search(&index) {
+        Ok(rank) => Ok(batch.column(rank)),
+        Err(_) => Err(Error::bug("a column was not asked for")),
     }
 }

@@ -6,9 +6,8 @@ use arrow::{
     array::{Array, AsArray, FixedSizeBinaryArray},
     datatypes::{DataType, Float16Type, Float32Type},
 };
-use half::{bf16, f16, slice::HalfFloatSliceExt};
 
-use super::{Dtype, bad_rows::BadRows, shield};
+use super::{Dtype, bad_rows::BadRows, shield, values};
 use crate::error::{Error, Result};
 
 const NULL_ROW: &str = "null activation";
@@ -37,61 +36,54 @@ impl Dense<'_> {
         if (first + rows) * self.d_in > self.x.len() {
             return Err(shield::nonsense("it holds more rows than it claims"));
         }
-        match self.ctx {
+        let finite = match self.ctx {
             Some(ctx) => self.contexts(array, ctx, first)?,
             None => self.vectors(array, first)?,
+        };
+        if !finite {
+            self.mark_not_finite(first..first + rows);
         }
-        self.check_finite(first..first + rows);
         Ok(rows)
     }
 
-    fn contexts(&mut self, array: &dyn Array, ctx: usize, first: usize) -> Result<()> {
-        let lists = Lists::of(array)?;
+    /// Each of these says whether all values it wrote are finite.
+    fn contexts(&mut self, array: &dyn Array, ctx: usize, first: usize) -> Result<bool> {
+        let (lists, mut finite) = (Lists::of(array)?, true);
         for (at, n) in lists.runs(ctx, first, ctx)? {
             let vectors = lists.items.slice(lists.start(at), n * ctx);
-            self.vectors(&vectors, first + at * ctx)?;
+            finite &= self.vectors(&vectors, first + at * ctx)?;
         }
         (0..array.len()).filter(|i| array.is_null(*i)).for_each(|i| {
             self.bad.mark_all(first + i * ctx..first + (i + 1) * ctx, NULL_ROW);
         });
-        Ok(())
+        Ok(finite)
     }
 
-    fn vectors(&mut self, array: &dyn Array, first: usize) -> Result<()> {
-        match array.as_fixed_size_binary_opt() {
+    fn vectors(&mut self, array: &dyn Array, first: usize) -> Result<bool> {
+        let finite = match array.as_fixed_size_binary_opt() {
             Some(raw) => self.raw(raw, first),
             None => self.lists(array, first)?,
-        }
+        };
         (0..array.len()).filter(|i| array.is_null(*i)).for_each(|i| self.bad.mark(first + i, NULL_ROW));
-        Ok(())
+        Ok(finite)
     }
 
-    fn raw(&mut self, array: &FixedSizeBinaryArray, first: usize) {
-        let bytes = array.value_data();
+    fn raw(&mut self, array: &FixedSizeBinaryArray, first: usize) -> bool {
         let out = &mut self.x[first * self.d_in..][..array.len() * self.d_in];
-        match self.raw {
-            Some(Dtype::F16) => halves(bytes, out),
-            Some(Dtype::Bf16) => out.iter_mut().zip(bytes.chunks_exact(2)).for_each(|(o, b)| {
-                *o = bf16::from_le_bytes([b[0], b[1]]).to_f32();
-            }),
-            // One type's bytes are copied as they are; the compiler makes this a memcpy.
-            _ => out.iter_mut().zip(bytes.chunks_exact(4)).for_each(|(o, b)| {
-                *o = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-            }),
-        }
+        values::widen(self.raw.unwrap_or(Dtype::F32), array.value_data(), out)
     }
 
     /// Runs of full rows are converted at once: without nulls the whole array is one run.
-    fn lists(&mut self, array: &dyn Array, first: usize) -> Result<()> {
+    fn lists(&mut self, array: &dyn Array, first: usize) -> Result<bool> {
         let d = self.d_in;
-        let lists = Lists::of(array)?;
+        let (lists, mut finite) = (Lists::of(array)?, true);
         for (at, n) in lists.runs(d, first, 1)? {
             let values = lists.start(at)..lists.start(at) + n * d;
             let out = &mut self.x[(first + at) * d..][..n * d];
-            floats(lists.items, values.clone(), out)?;
+            finite &= floats(lists.items, values.clone(), out)?;
             self.mark_null_values(lists.items, values, first + at);
         }
-        Ok(())
+        Ok(finite)
     }
 
     fn mark_null_values(&mut self, items: &dyn Array, values: Range<usize>, first: usize) {
@@ -105,48 +97,27 @@ impl Dense<'_> {
         }
     }
 
-    /// One pass over the block while it is in cache; rows are looked at only if it finds something.
-    fn check_finite(&mut self, rows: Range<usize>) {
+    /// Finds the rows that are meant when something among `rows` was not finite.
+    pub(crate) fn mark_not_finite(&mut self, rows: Range<usize>) {
         let d = self.d_in;
-        if all_finite(&self.x[rows.start * d..rows.end * d]) {
-            return;
-        }
         for row in rows {
             let values = &self.x[row * d..(row + 1) * d];
-            if !all_finite(values) {
+            if !values::all_finite(values) {
                 self.bad.mark(row, if values.iter().any(|v| v.is_nan()) { NAN } else { INFINITY });
             }
         }
     }
 }
 
-/// Without a branch per value, so that it runs at memory speed.
-fn all_finite(values: &[f32]) -> bool {
-    const EXPONENT: u32 = 0x7f80_0000;
-    values
-        .chunks(1024)
-        .all(|chunk| !chunk.iter().fold(false, |bad, v| bad | (v.to_bits() & EXPONENT == EXPONENT)))
-}
-
-/// Little-endian binary16 by way of a small aligned buffer, where `half` uses the machine's
-/// conversion instruction.
-fn halves(bytes: &[u8], out: &mut [f32]) {
-    let mut buffer = [f16::ZERO; 1024];
-    for (bytes, out) in bytes.chunks(2048).zip(out.chunks_mut(1024)) {
-        buffer.iter_mut().zip(bytes.chunks_exact(2)).for_each(|(h, b)| *h = f16::from_le_bytes([b[0], b[1]]));
-        buffer[..out.len()].convert_to_f32_slice(out);
-    }
-}
-
-fn floats(items: &dyn Array, values: Range<usize>, out: &mut [f32]) -> Result<()> {
+fn floats(items: &dyn Array, range: Range<usize>, out: &mut [f32]) -> Result<bool> {
     if let Some(items) = items.as_primitive_opt::<Float32Type>() {
-        out.copy_from_slice(&items.values()[values]);
+        out.copy_from_slice(&items.values()[range]);
+        Ok(values::all_finite(out))
     } else if let Some(items) = items.as_primitive_opt::<Float16Type>() {
-        items.values()[values].convert_to_f32_slice(out);
+        Ok(values::widen_halves(&items.values()[range], out))
     } else {
-        return Err(unexpected(items.data_type()));
+        Err(unexpected(items.data_type()))
     }
-    Ok(())
 }
 
 fn unexpected(data_type: &DataType) -> Error {
@@ -230,26 +201,5 @@ pub(crate) fn first_length(array: &dyn Array) -> Option<usize> {
     match lists.items.data_type() {
         DataType::Float32 | DataType::Float16 => Some(range.len()),
         _ => first_length(&lists.items.slice(range.start, range.len())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn finiteness() {
-        assert!(all_finite(&[0.0, f32::MAX, f32::MIN_POSITIVE / 2.0]));
-        assert!(!all_finite(&[0.0, f32::NAN]));
-        assert!(!all_finite(&[f32::NEG_INFINITY]));
-    }
-
-    #[test]
-    fn halves_of_any_length() {
-        let values: Vec<f16> = (0..3000).map(|i| f16::from_f32(i as f32 / 8.0)).collect();
-        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let mut out = vec![0.0; values.len()];
-        halves(&bytes, &mut out);
-        assert!(out.iter().zip(&values).all(|(o, v)| *o == v.to_f32()));
     }
 }

@@ -4,12 +4,12 @@ use super::{ipc, manifest::Shard, parquet};
 use crate::error::Result;
 
 /// Bytes of one row group, not yet decoded; `Send`, so that decoding can happen on another thread.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Fetched {
     pub(crate) parts: Parts,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Parts {
     Parquet(parquet::Chunks),
     Ipc(ipc::Parts),

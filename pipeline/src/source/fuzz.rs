@@ -1,4 +1,4 @@
-//! Entry points for fuzzing: whatever the bytes are, the answer is rows or an error.
+//! Entry points for fuzzing and for figures: whatever the bytes are, the answer is rows or an error.
 
 use std::sync::Arc;
 
@@ -7,11 +7,15 @@ use futures::executor::block_on;
 use object_store::{ObjectStoreExt, memory::InMemory, path::Path};
 
 use super::{
-    Columns, FilterSpec, OnBad, Shard, SourceSpec, Urls, Want, decode,
+    Columns, Decoded, Fetched, FilterSpec, OnBad, Shard, SourceSpec, Urls, Want, decode,
+    decode::taken_whole,
     object::Object,
     reader::{Kind, Reader},
+    shield,
 };
 use crate::error::{Error, Result};
+
+pub use super::decode::ordinarily;
 
 /// Bytes taken for a Parquet file. Returns the rows decoded.
 pub fn parquet(bytes: &[u8]) -> Result<u64> {
@@ -28,7 +32,44 @@ pub fn arrow_stream(bytes: &[u8]) -> Result<u64> {
     block_on(read(bytes, Kind::ArrowStream))
 }
 
+/// Bytes taken for a Parquet file and decoded both ways. Returns the row groups and how many of them
+/// the short way took; that the ways differ is a bug.
+pub fn parquet_both_ways(bytes: &[u8]) -> Result<(usize, usize)> {
+    block_on(async {
+        let shard = open(bytes, Kind::Parquet).await?;
+        let mut taken = 0;
+        for row_group in 0..shard.row_groups.len() {
+            taken += usize::from(both_ways(&shard, row_group, shard.reader.fetch(row_group).await?)?);
+        }
+        Ok((shard.row_groups.len(), taken))
+    })
+}
+
+fn both_ways(shard: &Shard, row_group: usize, fetched: Fetched) -> Result<bool> {
+    let policies = [OnBad::Fail, OnBad::Quarantine];
+    let taken = policies.map(|on_bad| {
+        let want = Want { token_text: true, on_bad };
+        let short = shield::run(|| taken_whole(shard, row_group, &fetched, want));
+        let Ok(Some(short)) = short else { return Ok(false) };
+        match ordinarily(shard, row_group, fetched.clone(), want) {
+            Ok(long) if same(&short, &long) => Ok(true),
+            Ok(_) => Err(Error::bug("the short way gives other rows")),
+            Err(e) => Err(Error::bug(format!("the short way gives rows, the ordinary reader says {e}"))),
+        }
+    });
+    taken.into_iter().try_fold(false, |any, taken| Ok(any | taken?))
+}
+
+fn same(one: &Decoded, other: &Decoded) -> bool {
+    let bits = |d: &Decoded| d.x.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    one.rows == other.rows && one.tokens == other.tokens && one.bad == other.bad && bits(one) == bits(other)
+}
+
 async fn read(bytes: &[u8], kind: Kind) -> Result<u64> {
+    rows(&open(bytes, kind).await?).await
+}
+
+async fn open(bytes: &[u8], kind: Kind) -> Result<Shard> {
     let spec = spec(bytes);
     let mut object = object(bytes).await?;
     if object.size == 0 {
@@ -44,7 +85,7 @@ async fn read(bytes: &[u8], kind: Kind) -> Result<u64> {
         Some((d_in, _)) => d_in,
         None => reader.probe(first).await?,
     };
-    rows(&Shard::new(reader, d_in)?).await
+    Shard::new(reader, d_in)
 }
 
 async fn rows(shard: &Shard) -> Result<u64> {

@@ -210,7 +210,7 @@ fn merge(mut spans: Vec<Range<u64>>) -> Vec<Range<u64>> {
 }
 
 /// The bytes of one batch: message, pieces of the body with their offsets, dictionaries.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Parts {
     message: Bytes,
     pieces: Vec<(u64, Bytes)>,

@@ -56,6 +56,8 @@ pub(crate) struct Layout {
     pub(crate) name: String,
     /// Element type of raw little-endian rows; lists say theirs in the Arrow type.
     pub(crate) raw: Option<Dtype>,
+    /// Element type, however it is said.
+    pub(crate) dtype: Dtype,
     /// Values per vector, where the schema says so (a plain `List` does not).
     pub(crate) d_in: Option<usize>,
     /// Vectors per row of the file: SAELens stores one context a row.
@@ -86,6 +88,7 @@ impl Layout {
             activation,
             name: field.name().clone(),
             raw,
+            dtype: raw.unwrap_or(shape.dtype),
             d_in,
             ctx: shape.ctx,
             columns: vec![],
@@ -153,18 +156,21 @@ struct Shape {
     ctx: Option<usize>,
     /// Bytes per vector, if they are raw bytes.
     width: Option<usize>,
+    /// Element type, if they are lists.
+    dtype: Dtype,
 }
 
 impl Shape {
     fn of(field: &Field) -> Result<Shape> {
         let data_type = field.data_type();
         if let DataType::FixedSizeBinary(width) = data_type {
-            return Ok(Shape { d_in: None, ctx: None, width: Some(size(*width)?) });
+            let width = Some(size(*width)?);
+            return Ok(Shape { d_in: None, ctx: None, width, dtype: Dtype::F32 });
         }
         let (item, n) = list_item(data_type)?.ok_or_else(|| unusable(data_type))?;
-        match item.data_type() {
-            DataType::Float32 | DataType::Float16 => Ok(Shape { d_in: n, ctx: None, width: None }),
-            inner => Shape::contexts(field, inner, n),
+        match element(item) {
+            Some(dtype) => Ok(Shape { d_in: n, ctx: None, width: None, dtype }),
+            None => Shape::contexts(field, item.data_type(), n),
         }
     }
 
@@ -172,15 +178,22 @@ impl Shape {
     /// Hugging Face `datasets` (`[[ctx, d_in], "float32"]`) or in the types.
     fn contexts(field: &Field, inner: &DataType, n: Option<usize>) -> Result<Shape> {
         let (item, inner_n) = list_item(inner)?.ok_or_else(|| unusable(field.data_type()))?;
-        if !matches!(item.data_type(), DataType::Float32 | DataType::Float16) {
-            return Err(unusable(field.data_type()));
-        }
+        let dtype = element(item).ok_or_else(|| unusable(field.data_type()))?;
         let said = field.metadata().get("ARROW:extension:metadata").and_then(|text| array_2d(text));
         let ctx = said.map(|s| s.0).or(n).filter(|ctx| *ctx > 0).ok_or_else(|| {
             Error::data("holds lists of vectors of unknown length")
                 .hint("write it as FixedSizeList or with Array2D")
         })?;
-        Ok(Shape { d_in: said.map(|s| s.1).or(inner_n), ctx: Some(ctx), width: None })
+        Ok(Shape { d_in: said.map(|s| s.1).or(inner_n), ctx: Some(ctx), width: None, dtype })
+    }
+}
+
+/// Element type of a list with this item.
+fn element(item: &Field) -> Option<Dtype> {
+    match item.data_type() {
+        DataType::Float32 => Some(Dtype::F32),
+        DataType::Float16 => Some(Dtype::F16),
+        _ => None,
     }
 }
 
@@ -257,6 +270,15 @@ fn raw_d_in(width: usize, dtype: Dtype) -> Result<usize> {
 }
 
 impl Dtype {
+    /// The word for it in specs and in the key `dtype` of a file's metadata.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dtype::F32 => "f32",
+            Dtype::F16 => "f16",
+            Dtype::Bf16 => "bf16",
+        }
+    }
+
     /// Bytes of one element.
     pub(crate) fn bytes(self) -> usize {
         match self {

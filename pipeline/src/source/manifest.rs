@@ -6,7 +6,7 @@ use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{OnBad, SourceSpec, listing, reader::Reader, shield, width};
+use super::{Dtype, OnBad, SourceSpec, listing, reader::Reader, shield, width};
 use crate::error::{Error, Kind, Result};
 
 /// Shards whose footers are read at the same time.
@@ -56,6 +56,8 @@ pub struct Manifest {
     pub d_in: usize,
     /// Activation columns in use and the width of each. The norm rule is about the first.
     pub columns: Vec<(String, usize)>,
+    /// The same shards as the further columns see them.
+    pub(crate) more: Vec<Manifest>,
     /// Shards that could not be used (only with `on_bad = "quarantine"`).
     pub quarantined: Vec<Quarantined>,
     /// Which optional columns every shard has: `token_id`, `token`, `doc_id`, `seq_id`, `pos`.
@@ -176,7 +178,7 @@ fn finish(mut readers: Vec<Reader>, d_in: usize, mut triage: Triage) -> Result<M
     check_sequences(&shards)?;
     let name = shards.first().map(|shard| shard.reader.layout.name.clone()).unwrap_or_default();
     let (columns, notes) = (vec![(name, d_in)], notes.into_iter().collect());
-    Ok(Manifest { shards, d_in, columns, quarantined, has, notes })
+    Ok(Manifest { shards, d_in, columns, more: Vec::new(), quarantined, has, notes })
 }
 
 /// The sequence numbers of contexts come from a hash of the shard's URL.
@@ -223,9 +225,24 @@ impl Shard {
         Ok(Shard { url, size_bytes, etag, row_groups, d_in, reader: Arc::new(reader) })
     }
 
+    /// Forgets the columns beside the activations that `has` does not name.
+    pub(crate) fn restrict(&mut self, has: Has) -> Result<()> {
+        let reader = Arc::get_mut(&mut self.reader).ok_or_else(|| Error::bug("a shard is being read"))?;
+        reader.layout.restrict(has);
+        for (i, group) in self.row_groups.iter_mut().enumerate() {
+            group.bytes = self.reader.bytes(i)?;
+        }
+        Ok(())
+    }
+
     /// Activations in the shard.
     pub fn rows(&self) -> u64 {
         self.row_groups.iter().map(|g| g.rows).sum()
+    }
+
+    /// Element type of its vectors as they are stored.
+    pub fn dtype(&self) -> Dtype {
+        self.reader.layout.dtype
     }
 
     /// Bytes to fetch to read all of it.

@@ -8,6 +8,7 @@
 mod arrow_file;
 mod arrow_stream;
 mod bad_rows;
+pub mod columns;
 mod companions;
 pub mod decode;
 mod dense;
@@ -17,18 +18,22 @@ pub mod filter;
 pub mod fuzz;
 mod ipc;
 mod layout;
+mod levels;
 mod listing;
 pub mod location;
 pub mod manifest;
 mod object;
 mod parquet;
+mod plain;
 mod reader;
 pub mod shield;
 pub mod spec;
 #[cfg(test)]
 mod tests;
+mod values;
 mod width;
 
+pub use columns::scan_columns;
 pub use decode::{Decoded, Tokens, Want, decode};
 pub use fetch::{Fetched, fetch};
 pub use filter::{RowFilter, Verdict};

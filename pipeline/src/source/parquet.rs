@@ -100,8 +100,7 @@ pub(crate) fn ranges(
 /// Values per row of a plain list column, if the footer's counts divide evenly in every row group.
 /// Null rows count as one value, so this is a hint and not a fact.
 pub(crate) fn list_length(meta: &ArrowReaderMetadata, root: usize) -> Option<usize> {
-    let schema = meta.parquet_schema();
-    let leaf = (0..schema.num_columns()).find(|leaf| schema.get_column_root_idx(*leaf) == root)?;
+    let leaf = leaves(meta, root).next()?;
     let groups = meta.metadata().row_groups().iter().filter(|g| g.num_rows() > 0);
     let mut lengths = groups.map(|g| {
         let (values, rows) = (g.column(leaf).num_values(), g.num_rows());
@@ -111,8 +110,19 @@ pub(crate) fn list_length(meta: &ArrowReaderMetadata, root: usize) -> Option<usi
     lengths.all(|other| other == Some(first)).then_some(first)
 }
 
+/// The leaf column of a top-level column that has only one.
+pub(crate) fn only_leaf(meta: &ArrowReaderMetadata, root: usize) -> Option<usize> {
+    let mut leaves = leaves(meta, root);
+    leaves.next().filter(|_| leaves.next().is_none())
+}
+
+fn leaves(meta: &ArrowReaderMetadata, root: usize) -> impl Iterator<Item = usize> {
+    let schema = meta.parquet_schema();
+    (0..schema.num_columns()).filter(move |leaf| schema.get_column_root_idx(*leaf) == root)
+}
+
 /// The bytes of a row group's wanted column chunks.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Chunks {
     pub(crate) ranges: Vec<Range<u64>>,
     pub(crate) data: Vec<Bytes>,

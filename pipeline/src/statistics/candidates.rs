@@ -20,9 +20,11 @@ use atomflow_workers::interp::{
     select::{self, ContextRef, Example, Sample, peak},
 };
 
+use rayon::prelude::*;
+
 use super::{
     columns::{column, int64s},
-    publish::{Publisher, batch, element, neighbour_latents, repeated},
+    publish::{Publisher, batch, element, repeated},
 };
 use crate::{Error, Result};
 
@@ -39,14 +41,13 @@ pub(super) fn rows(publisher: &Publisher<'_>, latents: Range<u32>) -> Result<Rec
 fn choose(publisher: &Publisher<'_>, latents: Range<u32>) -> Result<Vec<Chosen>> {
     let (statistics, spec) = (publisher.statistics, publisher.statistics.harvest());
     let samples = statistics.samples(latents.clone())?;
-    let neighbours = statistics.neighbours(latents.clone(), &publisher.totals)?;
-    let mut chosen = Vec::new();
-    for latent in latents {
+    let of = |latent: u32| {
         // A latent that never fired has nothing to explain.
         if publisher.totals.latents[latent as usize].fires == 0 {
-            continue;
+            return Vec::new();
         }
-        let near = neighbour_latents(&neighbours, latent);
+        let near: Vec<u32> = publisher.neighbours[latent as usize].iter().map(|n| n.latent).collect();
+        let mut chosen = Vec::new();
         for split in Split::ALL {
             let list = |list| samples.get(&(latent, list, split)).map_or(&[] as &[Sample], Vec::as_slice);
             let (top, uniform, importance) = (list(List::Top), list(List::Uniform), list(List::Importance));
@@ -55,8 +56,10 @@ fn choose(publisher: &Publisher<'_>, latents: Range<u32>) -> Result<Vec<Chosen>>
             examples.extend(select::inactive(spec, split, latent, &near, pool));
             chosen.extend(examples.into_iter().map(|example| (latent, example)));
         }
-    }
-    Ok(chosen)
+        chosen
+    };
+    let per_latent: Vec<Vec<Chosen>> = latents.into_par_iter().map(of).collect();
+    Ok(per_latent.into_iter().flatten().collect())
 }
 
 /// The contexts that examples lie in: one row each, and where each of them is.

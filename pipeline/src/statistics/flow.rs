@@ -5,7 +5,7 @@
 //! integers, so taking a shard away leaves exactly what was there before it came.
 //!
 //! For plain sums this is not faster than subtracting arrays; it earns its place on top-N under
-//! deletion and on pair counts, where the incremental version is the easy thing to get wrong.
+//! deletion, where the incremental version is the easy thing to get wrong.
 
 use std::{
     collections::BTreeMap,
@@ -80,27 +80,6 @@ where
     V: ExchangeData + std::hash::Hash,
 {
     let rows = run(workers, epochs, feed, move |collection| top(collection, group, limit.clone()))?;
-    Ok(by_key(rows))
-}
-
-/// Ranked partners per latent from counts of pairs `(i, j)`, `i < j`. `rank(i, j, n)` gives, for each
-/// direction that is wanted, the latent and its ranked partner, the best smallest.
-pub(crate) fn partners<V>(
-    workers: usize,
-    epochs: &Epochs,
-    feed: Feed<(u32, u32), i64>,
-    rank: impl Fn(u32, u32, i64) -> Vec<(u32, V)> + Clone + Send + Sync + 'static,
-    group: fn(&V) -> u32,
-    limit: usize,
-) -> Result<BTreeMap<u32, Vec<V>>>
-where
-    V: ExchangeData + std::hash::Hash,
-{
-    let rows = run(workers, epochs, feed, move |collection| {
-        let rank = rank.clone();
-        let ranked = collection.count_total().flat_map(move |((i, j), n)| rank(i, j, n));
-        top(ranked, group, move |_| limit)
-    })?;
     Ok(by_key(rows))
 }
 

@@ -8,6 +8,7 @@ mod candidates;
 mod columns;
 pub(crate) mod flow;
 pub mod nearest;
+mod neighbours;
 pub mod partials;
 pub mod publish;
 pub mod records;

@@ -1,17 +1,24 @@
 //! Where partials are read from: memory or Parquet bytes, all or a range of latents.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use arrow::{
-    array::{BooleanArray, RecordBatch},
-    compute::{concat_batches, filter_record_batch},
+    array::RecordBatch,
+    compute::concat_batches,
+    datatypes::{Field, Schema},
 };
 use atomflow_schemas::partial::Partial;
 use atomflow_workers::stats::ShardPartial;
 use bytes::Bytes;
 use parquet::{
-    arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder},
-    file::{metadata::RowGroupMetaData, statistics::Statistics},
+    arrow::{
+        ProjectionMask,
+        arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder},
+    },
+    file::{
+        metadata::{ParquetMetaDataReader, RowGroupMetaData},
+        statistics::Statistics,
+    },
 };
 
 use super::columns::int32s;
@@ -19,9 +26,15 @@ use crate::{Error, Result};
 
 /// Reads partials of shards.
 pub trait PartialSource: Send + Sync {
-    /// The rows of one partial that concern `latents`: exactly those of `latents` and `samples`, pairs
-    /// with either side in the range, everything of the other kinds.
+    /// The rows of one partial that concern `latents`: those of `latents` and `samples`, pairs whose
+    /// smaller latent is in the range, everything of the other kinds.
     fn read(&self, shard: u32, partial: Partial, latents: Range<u32>) -> Result<RecordBatch>;
+
+    /// The same rows without the columns that are lists, which are most of the bytes.
+    fn keys(&self, shard: u32, partial: Partial, latents: Range<u32>) -> Result<RecordBatch>;
+
+    /// Rows of one partial.
+    fn rows(&self, shard: u32, partial: Partial) -> Result<u64>;
 }
 
 /// Partials in memory.
@@ -37,12 +50,25 @@ impl MemoryPartials {
     }
 }
 
+impl MemoryPartials {
+    fn batch(&self, shard: u32, partial: Partial) -> Result<&RecordBatch> {
+        let batch = self.shards.get(&shard).and_then(|partials| partials.batch(partial));
+        batch.ok_or_else(|| Error::bug(format!("no partial `{}` of shard {shard}", partial.name())))
+    }
+}
+
 impl PartialSource for MemoryPartials {
     fn read(&self, shard: u32, partial: Partial, latents: Range<u32>) -> Result<RecordBatch> {
-        let batch = self.shards.get(&shard).and_then(|partials| partials.batch(partial));
-        let batch =
-            batch.ok_or_else(|| Error::bug(format!("no partial `{}` of shard {shard}", partial.name())))?;
-        restrict(batch, partial, &latents)
+        restrict(self.batch(shard, partial)?, partial, &latents)
+    }
+
+    fn keys(&self, shard: u32, partial: Partial, latents: Range<u32>) -> Result<RecordBatch> {
+        let batch = self.read(shard, partial, latents)?;
+        batch.project(&flat_columns(&partial.schema())).map_err(|e| Error::bug(e.to_string()))
+    }
+
+    fn rows(&self, shard: u32, partial: Partial) -> Result<u64> {
+        Ok(self.batch(shard, partial)?.num_rows() as u64)
     }
 }
 
@@ -59,19 +85,44 @@ impl<F: Fn(u32, Partial) -> Result<Bytes> + Send + Sync> ParquetPartials<F> {
     }
 }
 
-impl<F: Fn(u32, Partial) -> Result<Bytes> + Send + Sync> PartialSource for ParquetPartials<F> {
-    fn read(&self, shard: u32, partial: Partial, latents: Range<u32>) -> Result<RecordBatch> {
-        let bytes = (self.fetch)(shard, partial)?;
+impl<F: Fn(u32, Partial) -> Result<Bytes> + Send + Sync> ParquetPartials<F> {
+    fn columns(
+        &self,
+        shard: u32,
+        partial: Partial,
+        latents: &Range<u32>,
+        columns: &[usize],
+    ) -> Result<RecordBatch> {
         let named = |e: String| Error::data(format!("partial `{}` of shard {shard}: {e}", partial.name()));
-        let reader = open(bytes, partial, &latents).map_err(|e| named(e.to_string()))?;
-        let schema = std::sync::Arc::new(partial.schema());
+        let schema = partial.schema().project(columns).map_err(|e| Error::bug(e.to_string()))?;
+        let schema = Arc::new(schema);
+        let bytes = (self.fetch)(shard, partial)?;
+        let reader = open(bytes, partial, latents, columns).map_err(|e| named(e.to_string()))?;
         let mut batches = Vec::new();
         for batch in reader {
             let batch = batch.map_err(|e| named(e.to_string()))?;
             let batch = RecordBatch::try_new(schema.clone(), batch.columns().to_vec());
-            batches.push(restrict(&batch.map_err(|e| named(e.to_string()))?, partial, &latents)?);
+            batches.push(restrict(&batch.map_err(|e| named(e.to_string()))?, partial, latents)?);
         }
         concat_batches(&schema, &batches).map_err(|e| named(e.to_string()))
+    }
+}
+
+impl<F: Fn(u32, Partial) -> Result<Bytes> + Send + Sync> PartialSource for ParquetPartials<F> {
+    fn read(&self, shard: u32, partial: Partial, latents: Range<u32>) -> Result<RecordBatch> {
+        let all: Vec<usize> = (0..partial.schema().fields().len()).collect();
+        self.columns(shard, partial, &latents, &all)
+    }
+
+    fn keys(&self, shard: u32, partial: Partial, latents: Range<u32>) -> Result<RecordBatch> {
+        self.columns(shard, partial, &latents, &flat_columns(&partial.schema()))
+    }
+
+    fn rows(&self, shard: u32, partial: Partial) -> Result<u64> {
+        let metadata = ParquetMetaDataReader::new().parse_and_finish(&(self.fetch)(shard, partial)?);
+        let metadata = metadata
+            .map_err(|e| Error::data(format!("partial `{}` of shard {shard}: {e}", partial.name())))?;
+        Ok(metadata.file_metadata().num_rows().unsigned_abs())
     }
 }
 
@@ -79,11 +130,20 @@ fn open(
     bytes: Bytes,
     partial: Partial,
     latents: &Range<u32>,
+    columns: &[usize],
 ) -> Result<ParquetRecordBatchReader, parquet::errors::ParquetError> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
+    let mask = ProjectionMask::roots(builder.parquet_schema(), columns.iter().copied());
+    let builder = builder.with_projection(mask);
     let groups = builder.metadata().row_groups().iter().enumerate();
     let wanted = groups.filter(|(_, group)| concerns(group, partial, latents)).map(|(at, _)| at).collect();
     builder.with_row_groups(wanted).with_batch_size(65_536).build()
+}
+
+/// Columns that are not lists.
+fn flat_columns(schema: &Schema) -> Vec<usize> {
+    let flat = |(_, field): &(usize, &Arc<Field>)| !field.data_type().is_nested();
+    schema.fields().iter().enumerate().filter(flat).map(|(at, _)| at).collect()
 }
 
 /// Whether a row group may hold rows of the range. The range columns are the first ones of a table.
@@ -96,25 +156,19 @@ fn concerns(group: &RowGroupMetaData, partial: Partial, latents: &Range<u32>) ->
     };
     let (start, end) = (latents.start as i32, latents.end as i32);
     match partial {
-        Partial::Latents | Partial::Samples => bounds(0).0 < end && bounds(0).1 >= start,
-        // The smaller latent is first: pairs with both sides beyond the range are on one side of it.
-        Partial::Pairs => bounds(0).0 < end && bounds(1).1 >= start,
+        Partial::Latents | Partial::Samples | Partial::Pairs => bounds(0).0 < end && bounds(0).1 >= start,
         Partial::Quality | Partial::Pool | Partial::Contexts => true,
     }
 }
 
 /// The rows of `batch` that concern the range.
 fn restrict(batch: &RecordBatch, partial: Partial, latents: &Range<u32>) -> Result<RecordBatch> {
-    let inside = |latent: &i32| latents.contains(&(*latent as u32));
-    let mask: BooleanArray = match partial {
-        Partial::Latents | Partial::Samples => {
-            int32s(batch, "latent")?.iter().map(|l| Some(inside(l))).collect()
-        }
-        Partial::Pairs => {
-            let others = int32s(batch, "neighbour")?;
-            int32s(batch, "latent")?.iter().zip(others).map(|(i, j)| Some(inside(i) || inside(j))).collect()
-        }
+    let start = match partial {
+        Partial::Latents | Partial::Samples | Partial::Pairs => int32s(batch, "latent")?,
         Partial::Quality | Partial::Pool | Partial::Contexts => return Ok(batch.clone()),
     };
-    filter_record_batch(batch, &mask).map_err(|e| Error::bug(e.to_string()))
+    // They are sorted by latent.
+    let from = start.partition_point(|&latent| (latent as u32) < latents.start);
+    let to = start.partition_point(|&latent| (latent as u32) < latents.end);
+    Ok(batch.slice(from, to - from))
 }

@@ -1,6 +1,6 @@
 //! Totals and dictionary → rows of the published tables, a range of latents at a time.
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc};
 
 use arrow::{
     array::{
@@ -45,6 +45,8 @@ pub struct Publisher<'a> {
     pub(super) statistics: &'a Statistics,
     pub(super) totals: RunTotals,
     pub(super) pools: [PoolIndex; 2],
+    /// Co-firing neighbours of every latent, best first.
+    pub(super) neighbours: Vec<Vec<Neighbour>>,
     dictionary: &'a dyn Dictionary,
 }
 
@@ -55,7 +57,8 @@ impl<'a> Publisher<'a> {
         if totals.latents.len() != dictionary.n_latents() {
             return Err(Error::bug("statistics and dictionary have different numbers of latents"));
         }
-        Ok(Publisher { about, statistics, totals, pools, dictionary })
+        let neighbours = statistics.neighbours(&totals)?;
+        Ok(Publisher { about, statistics, totals, pools, neighbours, dictionary })
     }
 
     /// The totals.
@@ -124,11 +127,10 @@ impl<'a> Publisher<'a> {
 
     /// Rows of `coactivations`.
     pub fn coactivations(&self, latents: Range<u32>) -> Result<RecordBatch> {
-        let neighbours = self.statistics.neighbours(latents, &self.totals)?;
-        let ranked = |(&latent, list): (&u32, &Vec<Neighbour>)| {
-            list.iter().zip(0..).map(|(&n, rank)| (latent, rank, n)).collect::<Vec<_>>()
+        let ranked = |latent: u32| {
+            self.neighbours[latent as usize].iter().zip(0..).map(move |(&n, rank)| (latent, rank, n))
         };
-        let rows: Vec<(u32, i32, Neighbour)> = neighbours.iter().flat_map(ranked).collect();
+        let rows: Vec<(u32, i32, Neighbour)> = latents.flat_map(ranked).collect();
         let sampled = |latent: u32| self.totals.latents[latent as usize].fires_sampled;
         let jaccard =
             |(i, _, n): &(u32, i32, Neighbour)| ratio(n.n_both, sampled(*i) + sampled(n.latent) - n.n_both);
@@ -329,11 +331,6 @@ fn nearest_lists(near: &[Vec<(u32, f32)>]) -> ArrayRef {
         lists.append(true);
     }
     Arc::new(lists.finish())
-}
-
-/// Neighbours by latent, as the candidates need them: latents in rank order.
-pub(super) fn neighbour_latents(neighbours: &BTreeMap<u32, Vec<Neighbour>>, latent: u32) -> Vec<u32> {
-    neighbours.get(&latent).into_iter().flatten().map(|neighbour| neighbour.latent).collect()
 }
 
 /// A nullable text column of one value.

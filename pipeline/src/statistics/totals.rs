@@ -18,6 +18,7 @@ use atomflow_workers::{
 use super::{
     columns::{float32s, int32s, int64s, lists, strings},
     flow::{self, Epochs, Feed},
+    neighbours,
     partials::PartialSource,
 };
 use crate::{Error, Result};
@@ -149,11 +150,16 @@ impl Statistics {
 
     /// Shards in the set now, ascending.
     pub fn shards(&self) -> Vec<u32> {
+        self.multiplicities().into_iter().map(|(shard, _)| shard).collect()
+    }
+
+    /// How often each shard is in the set: joins less leaves, those that are 0 left out.
+    fn multiplicities(&self) -> Vec<(u32, i64)> {
         let mut present = BTreeMap::<u32, i64>::new();
         for change in self.epochs.iter().flatten() {
             *present.entry(change.shard).or_default() += if change.add { 1 } else { -1 };
         }
-        present.into_iter().filter(|(_, count)| *count != 0).map(|(shard, _)| shard).collect()
+        present.into_iter().filter(|(_, count)| *count != 0).collect()
     }
 
     /// Cuts `latents` so that a dataflow of about `rows_per_latent` rows per latent and shard stays small.
@@ -173,6 +179,17 @@ impl Statistics {
         Arc::new(move |shard| rows(shard, &source.read(shard, partial, latents.clone())?))
     }
 
+    /// The same from the columns that are not lists.
+    fn feed_keys<D, R>(
+        &self,
+        partial: Partial,
+        latents: Range<u32>,
+        rows: impl Fn(u32, &RecordBatch) -> Result<Vec<(D, R)>> + Send + Sync + 'static,
+    ) -> Feed<D, R> {
+        let source = self.source.clone();
+        Arc::new(move |shard| rows(shard, &source.keys(shard, partial, latents.clone())?))
+    }
+
     /// Sums per latent and over rows.
     pub fn run_totals(&self) -> Result<RunTotals> {
         let (quality, rows_sampled, contexts, fixed) = self.quality()?;
@@ -186,7 +203,7 @@ impl Statistics {
     fn latents(&self, range: Range<u32>, fixed: FixedPoint) -> Result<Vec<LatentTotal>> {
         let feed = self.feed(Partial::Latents, range.clone(), move |_, batch| latent_sums(batch, fixed));
         let mut sums = flow::sums(self.workers, &self.epochs, feed)?;
-        let feed = self.feed(Partial::Latents, range.clone(), latent_extremes);
+        let feed = self.feed_keys(Partial::Latents, range.clone(), latent_extremes);
         let mut extremes = flow::extremes(self.workers, &self.epochs, feed)?;
         range.map(|latent| latent_total(sums.remove(&latent), extremes.remove(&latent))).collect()
     }
@@ -212,37 +229,30 @@ impl Statistics {
         Ok(([train?, heldout?, dropped?], total(7)?, total(8)?, fixed))
     }
 
-    /// The strongest co-firing neighbours of the latents of a range, best first.
-    ///
-    /// Ranked by Jaccard on the co-activation sample, then count, then smaller latent; pairs that fired
-    /// together once only are left out, because one coincidence of two rare latents has Jaccard 1.
-    pub fn neighbours(
-        &self,
-        latents: Range<u32>,
-        totals: &RunTotals,
-    ) -> Result<BTreeMap<u32, Vec<Neighbour>>> {
-        let fires: Arc<Vec<i64>> =
-            Arc::new(totals.latents.iter().map(|latent| latent.fires_sampled).collect());
-        let mut all = BTreeMap::new();
-        for range in self.steps(latents, 1024) {
-            all.extend(self.partners(range, &fires)?);
+    /// The strongest co-firing neighbours of every latent, best first (see [`neighbours`]).
+    pub fn neighbours(&self, totals: &RunTotals) -> Result<Vec<Vec<Neighbour>>> {
+        let fires: Vec<i64> = totals.latents.iter().map(|latent| latent.fires_sampled).collect();
+        let mut best = neighbours::Best::new(&fires, self.harvest.neighbours);
+        for range in neighbours::ranges(self.n_latents, self.pairs()?) {
+            self.pair_counts(&range)?.into_iter().for_each(|pair| best.offer(pair));
         }
-        Ok(all)
+        Ok(best.finish())
     }
 
-    fn partners(&self, range: Range<u32>, fires: &Arc<Vec<i64>>) -> Result<BTreeMap<u32, Vec<Neighbour>>> {
-        let feed = self.feed(Partial::Pairs, range.clone(), |_, batch| pair_counts(batch));
-        let fires = fires.clone();
-        let rank = move |i: u32, j: u32, n: i64| {
-            let union = fires[i as usize] + fires[j as usize] - n;
-            let jaccard = ((n as u64) << 32).checked_div(union.max(0) as u64).unwrap_or(0);
-            let directions = [(i, j), (j, i)].into_iter().filter(|(from, _)| n >= 2 && range.contains(from));
-            directions.map(|(from, to)| (from, (u64::MAX - jaccard, -n, to))).collect()
-        };
-        let ranked =
-            flow::partners(self.workers, &self.epochs, feed, rank, |value| value.2, self.harvest.neighbours)?;
-        let named = |(_, n, latent): (u64, i64, u32)| Neighbour { latent, n_both: -n };
-        Ok(ranked.into_iter().map(|(latent, list)| (latent, list.into_iter().map(named).collect())).collect())
+    /// Pairs in the partials of all shards.
+    fn pairs(&self) -> Result<u64> {
+        let rows = |(shard, _): &(u32, i64)| self.source.rows(*shard, Partial::Pairs);
+        self.multiplicities().iter().map(rows).sum()
+    }
+
+    /// Counts of the pairs whose smaller latent is in the range, over all shards.
+    fn pair_counts(&self, range: &Range<u32>) -> Result<Vec<neighbours::Pair>> {
+        let mut total = Vec::new();
+        for (shard, times) in self.multiplicities() {
+            let batch = self.source.read(shard, Partial::Pairs, range.clone())?;
+            total = neighbours::add(total, &pair_counts(&batch)?, times)?;
+        }
+        Ok(total)
     }
 
     /// The merged lists of the latents of a range, in list order.
@@ -255,7 +265,7 @@ impl Statistics {
     }
 
     fn merged_samples(&self, range: Range<u32>) -> Result<BTreeMap<(u32, List, Split), Vec<Sample>>> {
-        let feed = self.feed(Partial::Samples, range.clone(), sample_keys);
+        let feed = self.feed_keys(Partial::Samples, range.clone(), sample_keys);
         let harvest = self.harvest.clone();
         let limit = move |key: &(u32, u8)| {
             let (list, split) = from_slot(key.1);
@@ -303,7 +313,7 @@ impl Statistics {
 
     /// The merged pools: explain, score.
     pub fn pools(&self) -> Result<[PoolIndex; 2]> {
-        let feed = self.feed(Partial::Pool, 0..0, pool_keys);
+        let feed = self.feed_keys(Partial::Pool, 0..0, pool_keys);
         let harvest = self.harvest.clone();
         let limit = move |split: &u8| harvest.part(Split::ALL[usize::from(*split)], harvest.pool_contexts);
         let merged = flow::smallest(self.workers, &self.epochs, feed, |value: &Ranked| value.3, limit)?;
@@ -413,10 +423,9 @@ fn quality_total(sums: &[i128], d_in: usize) -> Result<QualitySums> {
     })
 }
 
-#[allow(clippy::type_complexity, reason = "the input type of `flow::partners`")]
-fn pair_counts(batch: &RecordBatch) -> Result<Vec<((u32, u32), i64)>> {
+fn pair_counts(batch: &RecordBatch) -> Result<Vec<neighbours::Pair>> {
     let (latents, others) = (int32s(batch, "latent")?, int32s(batch, "neighbour")?);
-    let pairs = latents.iter().zip(others).map(|(&i, &j)| (i as u32, j as u32));
+    let pairs = latents.iter().zip(others).map(|(&i, &j)| (i as u64) << 32 | j as u64);
     Ok(pairs.zip(int64s(batch, "n_both")?.iter().copied()).collect())
 }
 

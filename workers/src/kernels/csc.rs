@@ -4,83 +4,204 @@
 //! threads own latents, and the sum over rows runs lane by lane, so that one machine and several
 //! machines that each hold some lanes add the same numbers in the same order.
 
-use super::{lanes::LaneStarts, real::Real, vector};
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::{
+    lanes::LaneStarts,
+    real::Real,
+    strip::{self, Columns, Strip},
+    tiled::TILE,
+};
 use crate::codes::Codes;
 
-/// The transpose of [`Codes`]: per latent, the rows it fires in (ascending) and where its values are.
+/// The transpose of [`Codes`] with two weights per pair. Kept in parts, each of some consecutive
+/// latents, made side by side; how many parts there are shows nowhere.
 #[derive(Debug, Clone)]
-pub struct ByLatent {
-    /// `n_latents + 1` positions into `rows` and `pairs`.
-    pub offsets: Vec<usize>,
-    /// Row of each entry.
-    pub rows: Vec<u32>,
-    /// Position of each entry in the CSR arrays.
-    pub pairs: Vec<u32>,
+pub struct ByLatent<R> {
+    part_latents: usize,
+    parts: Vec<Part<R>>,
 }
 
-impl ByLatent {
-    /// Counting sort by latent; stable, so rows ascend.
-    #[allow(clippy::cast_possible_truncation, reason = "a step has fewer than 2^32 pairs")]
-    pub fn of(codes: &Codes) -> Self {
-        let mut offsets = vec![0usize; codes.n_latents + 1];
-        codes.latents.iter().for_each(|&l| offsets[l as usize + 1] += 1);
-        (0..codes.n_latents).for_each(|l| offsets[l + 1] += offsets[l]);
-        let mut next = offsets.clone();
-        let (mut rows, mut pairs) = (vec![0u32; codes.nnz()], vec![0u32; codes.nnz()]);
-        for row in 0..codes.rows() {
-            for pair in codes.offsets[row]..codes.offsets[row + 1] {
-                let slot = &mut next[codes.latents[pair] as usize];
-                (rows[*slot], pairs[*slot]) = (row as u32, pair as u32);
+#[derive(Debug, Clone)]
+struct Part<R> {
+    /// Positions of each latent's entries, one more than there are latents.
+    offsets: Vec<usize>,
+    rows: Vec<u32>,
+    decoder: Vec<R>,
+    encoder: Vec<R>,
+}
+
+/// The entries of one latent, rows ascending.
+#[derive(Debug, Clone, Copy)]
+pub struct Entries<'a, R> {
+    /// Rows the latent fires in.
+    pub rows: &'a [u32],
+    /// Weight of each row in the gradient of the atom.
+    pub decoder: &'a [R],
+    /// Weight of each row in the gradient of the encoder row.
+    pub encoder: &'a [R],
+}
+
+impl<R: Real> ByLatent<R> {
+    /// Counting sort by latent; stable, so rows ascend. `decoder` and `encoder` run parallel to
+    /// `codes.latents`. Runs on the current rayon pool, one part per thread.
+    #[allow(clippy::cast_possible_truncation, reason = "latents are counted in u32")]
+    pub fn of(codes: &Codes, decoder: &[R], encoder: &[R]) -> Self {
+        let n = codes.n_latents;
+        let part_latents = n.div_ceil(rayon::current_num_threads()).max(1);
+        let starts: Vec<usize> = (0..n).step_by(part_latents).collect();
+        let part = |&first: &usize| {
+            let latents = first as u32..(first + part_latents).min(n) as u32;
+            Part::of(codes, decoder, encoder, latents)
+        };
+        ByLatent { part_latents, parts: starts.par_iter().map(part).collect() }
+    }
+
+    /// Entries of one latent.
+    #[inline(always)]
+    pub fn entries(&self, latent: usize) -> Entries<'_, R> {
+        let part = &self.parts[latent / self.part_latents];
+        let at = latent % self.part_latents;
+        let span = part.offsets[at]..part.offsets[at + 1];
+        Entries {
+            rows: &part.rows[span.clone()],
+            decoder: &part.decoder[span.clone()],
+            encoder: &part.encoder[span],
+        }
+    }
+}
+
+impl<R: Real> Part<R> {
+    #[allow(clippy::cast_possible_truncation, reason = "a step has fewer than 2^32 rows")]
+    fn of(codes: &Codes, decoder: &[R], encoder: &[R], latents: Range<u32>) -> Self {
+        let spans: Vec<Range<usize>> = (0..codes.rows()).map(|row| span(codes, row, &latents)).collect();
+        let first = latents.start as usize;
+        let mut offsets = vec![0usize; latents.len() + 1];
+        for pair in spans.iter().cloned().flatten() {
+            offsets[codes.latents[pair] as usize - first + 1] += 1;
+        }
+        (0..latents.len()).for_each(|l| offsets[l + 1] += offsets[l]);
+        let (nnz, mut next) = (offsets[latents.len()], offsets.clone());
+        let mut part =
+            Part { offsets, rows: vec![0; nnz], decoder: vec![R::ZERO; nnz], encoder: vec![R::ZERO; nnz] };
+        for (row, span) in spans.into_iter().enumerate() {
+            for pair in span {
+                let slot = &mut next[codes.latents[pair] as usize - first];
+                part.rows[*slot] = row as u32;
+                (part.decoder[*slot], part.encoder[*slot]) = (decoder[pair], encoder[pair]);
                 *slot += 1;
             }
         }
-        ByLatent { offsets, rows, pairs }
-    }
-
-    /// Entries of one latent as (row, position in the CSR arrays).
-    pub fn entries(&self, latent: usize) -> impl Iterator<Item = (usize, usize)> + Clone + '_ {
-        let span = self.offsets[latent]..self.offsets[latent + 1];
-        self.rows[span.clone()].iter().zip(&self.pairs[span]).map(|(&r, &p)| (r as usize, p as usize))
+        part
     }
 }
 
-/// `total += Σ_lanes (Σ_{rows of the lane} weight·y[row])`, for the weights of one latent.
-///
-/// `y` is `[rows, d]`, `total` and `lane_sum` (scratch) `[d]`.
-#[inline(always)]
-pub fn add_rows_by_lane<R: Real>(
-    entries: impl Iterator<Item = (usize, R)>,
-    lanes: LaneStarts,
-    y: &[R],
-    total: &mut [R],
-    lane_sum: &mut [R],
-) {
-    let d = total.len();
-    let (mut lane, mut open) = (0, false);
-    for (row, weight) in entries {
-        while row >= lanes[lane + 1] {
-            close(&mut open, total, lane_sum);
+/// Positions of the pairs of `row` whose latent is in `latents`; latents ascend inside a row.
+fn span(codes: &Codes, row: usize, latents: &Range<u32>) -> Range<usize> {
+    let start = codes.offsets[row];
+    let (of_row, _) = codes.row(row);
+    start + of_row.partition_point(|&l| l < latents.start)
+        ..start + of_row.partition_point(|&l| l < latents.end)
+}
+
+/// Cuts ascending `rows` into the runs that lie in one lane, into `runs` (emptied first).
+pub fn lane_runs(rows: &[u32], lanes: LaneStarts, runs: &mut Vec<Range<usize>>) {
+    runs.clear();
+    let (mut start, mut lane) = (0, 0);
+    while start < rows.len() {
+        while rows[start] as usize >= lanes[lane + 1] {
             lane += 1;
         }
-        if !open {
-            lane_sum.fill(R::ZERO);
-            open = true;
-        }
-        vector::axpy(weight, &y[row * d..][..d], lane_sum);
+        let end = start + rows[start..].iter().take_while(|&&row| (row as usize) < lanes[lane + 1]).count();
+        runs.push(start..end);
+        start = end;
     }
-    close(&mut open, total, lane_sum);
 }
 
-#[inline(always)]
-fn close<R: Real>(open: &mut bool, total: &mut [R], lane_sum: &[R]) {
-    if std::mem::take(open) {
-        vector::add(lane_sum, total);
+/// [`lane_runs`] in a list of their own.
+pub fn runs_of(rows: &[u32], lanes: LaneStarts) -> Vec<Range<usize>> {
+    let mut runs = Vec::new();
+    lane_runs(rows, lanes, &mut runs);
+    runs
+}
+
+/// `total += Σ_runs Σ_{i in run} weights[i]·(y[rows[i]] − centre)`: the sum of each run apart, the
+/// runs added in order. `y` is `[rows, d]`, `centre` (if any) and `total` `[d]`.
+#[derive(Debug)]
+pub struct SumRows<'a, R> {
+    /// Lanes of `rows`.
+    pub runs: &'a [Range<usize>],
+    /// Which rows of `y`.
+    pub rows: &'a [u32],
+    /// One per row.
+    pub weights: &'a [R],
+    /// What is summed.
+    pub y: &'a [R],
+    /// Subtracted from every row of `y`.
+    pub centre: Option<&'a [R]>,
+    /// Where it is added.
+    pub total: &'a mut [R],
+}
+
+impl<R: Real> SumRows<'_, R> {
+    /// Does it.
+    #[inline(always)]
+    pub fn run(mut self) {
+        strip::walk::<4>(self.total.len(), &mut self);
     }
+
+    /// Does it in strips that one tile holds, see [`super::tiled`].
+    #[inline(always)]
+    pub fn run_in_tile(mut self) {
+        strip::walk::<{ TILE / 16 }>(self.total.len(), &mut self);
+    }
+}
+
+impl<R: Real> Columns for SumRows<'_, R> {
+    #[inline(always)]
+    fn strip<const N: usize, const L: usize>(&mut self, at: usize) {
+        let d = self.total.len();
+        let mut total: Strip<R, N, L> = strip::load(self.total, at);
+        let centre = match self.centre {
+            Some(centre) => strip::load(centre, at),
+            None => strip::zero(),
+        };
+        for run in self.runs {
+            let mut sum = strip::zero();
+            for (&row, &weight) in self.rows[run.clone()].iter().zip(&self.weights[run.clone()]) {
+                let row = &self.y[row as usize * d..][..d];
+                if self.centre.is_some() {
+                    strip::fma_centred(weight, row, &centre, at, &mut sum);
+                } else {
+                    strip::fma(weight, row, at, &mut sum);
+                }
+            }
+            strip::add(&sum, &mut total);
+        }
+        strip::store(&total, self.total, at);
+    }
+}
+
+/// `Σ_runs Σ_{i in run} weights[i]`, run by run like [`SumRows`].
+#[inline(always)]
+pub fn sum_weights<R: Real>(runs: &[Range<usize>], weights: &[R]) -> R {
+    let mut total = R::ZERO;
+    for run in runs {
+        let mut sum = R::ZERO;
+        for &weight in &weights[run.clone()] {
+            sum += weight;
+        }
+        total += sum;
+    }
+    total
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::simd::{Kernel, Path};
 
     fn codes() -> Codes {
         let mut codes = Codes::new(4);
@@ -91,24 +212,120 @@ mod tests {
     }
 
     #[test]
-    fn the_transpose_lists_rows_ascending() {
-        let by_latent = ByLatent::of(&codes());
-        assert_eq!(by_latent.entries(0).collect::<Vec<_>>(), [(0, 0)]);
-        assert_eq!(by_latent.entries(1).count(), 0);
-        assert_eq!(by_latent.entries(3).collect::<Vec<_>>(), [(0, 1), (2, 2)]);
+    fn the_transpose_lists_rows_ascending_whatever_the_parts() {
+        for threads in [1, 2, 3, 4, 9] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let by_latent = pool.install(|| ByLatent::of(&codes(), &[1.0, 2.0, 3.0], &[4.0, 5.0, 6.0]));
+            let entries = |latent| {
+                let e = by_latent.entries(latent);
+                (e.rows.to_vec(), e.decoder.to_vec(), e.encoder.to_vec())
+            };
+            assert_eq!(entries(0), (vec![0], vec![1.0], vec![4.0]));
+            assert_eq!(entries(1), (vec![], vec![], vec![]));
+            assert_eq!(entries(3), (vec![0, 2], vec![2.0, 3.0], vec![5.0, 6.0]));
+        }
+    }
+
+    #[test]
+    fn runs_end_where_lanes_end() {
+        let runs = |rows: &[u32], lanes: &[usize]| {
+            let mut runs = runs_of(&[0], &[0, 1]);
+            lane_runs(rows, lanes, &mut runs);
+            runs
+        };
+        assert_eq!(runs(&[0, 1, 2, 3], &[0, 2, 4]), [0..2, 2..4]);
+        assert_eq!(runs(&[1, 3], &[0, 1, 1, 3, 4]), [0..1, 1..2]);
+        assert!(runs(&[], &[0, 4]).is_empty());
+    }
+
+    struct Sum<'a>(SumRows<'a, f32>);
+
+    impl Kernel for Sum<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run(self) {
+            self.0.run();
+        }
+    }
+
+    fn sum(
+        path: Path,
+        lanes: &[usize],
+        rows: &[u32],
+        weights: &[f32],
+        y: &[f32],
+        centre: &[f32],
+    ) -> Vec<f32> {
+        let (mut runs, mut total) = (Vec::new(), vec![0.0; centre.len()]);
+        lane_runs(rows, lanes, &mut runs);
+        let centre = Some(centre);
+        path.run(Sum(SumRows { runs: &runs, rows, weights, y, centre, total: &mut total }));
+        total
     }
 
     #[test]
     fn lanes_are_summed_apart_and_added_in_order() {
         // 1e8 + 1 loses the 1 in f32: only the lane-wise order keeps it.
         let y = [1e8f32, 1.0, -1e8, 1.0];
-        let sum = |lanes: &[usize]| {
-            let (mut total, mut scratch) = ([0.0f32], [0.0f32]);
-            add_rows_by_lane((0..4).map(|r| (r, 1.0)), lanes, &y, &mut total, &mut scratch);
-            total[0]
-        };
-        assert_eq!(sum(&[0, 4]), 1.0);
-        assert_eq!(sum(&[0, 2, 4]), 0.0);
-        assert_eq!(sum(&[0, 1, 1, 3, 4]), 1.0);
+        let of = |lanes: &[usize]| sum(Path::best(), lanes, &[0, 1, 2, 3], &[1.0; 4], &y, &[0.0])[0];
+        assert_eq!(of(&[0, 4]), 1.0);
+        assert_eq!(of(&[0, 2, 4]), 0.0);
+        assert_eq!(of(&[0, 1, 1, 3, 4]), 1.0);
+    }
+
+    struct SumInTile<'a>(SumRows<'a, f32>);
+
+    impl Kernel for SumInTile<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run(self) {
+            self.0.run_in_tile();
+        }
+    }
+
+    #[test]
+    fn tiles_change_no_bit() {
+        let (lanes, rows, weights) = ([0, 3, 3, 8], [0u32, 2, 4, 5, 7], [0.3f32, -1.7, 0.01, 2.0, -0.6]);
+        let runs = runs_of(&rows, &lanes);
+        for d in [1usize, 31, 32, 33, 100] {
+            let y: Vec<f32> = (0..8 * d).map(|i| ((i * 37 + 11) % 97) as f32 / 31.0 - 1.0).collect();
+            let centre: Vec<f32> = (0..d).map(|i| ((i * 5) % 7) as f32 / 9.0).collect();
+            let expected = sum(Path::Portable, &lanes, &rows, &weights, &y, &centre);
+            let tiled = crate::kernels::tiled::Tiled::of(&y, &centre);
+            for path in Path::available() {
+                let mut total = vec![0.0; d.div_ceil(TILE) * TILE];
+                for (y, total) in tiled.tiles().zip(total.chunks_mut(TILE)) {
+                    let (runs, rows, weights) = (&runs, &rows, &weights);
+                    path.run(SumInTile(SumRows { runs, rows, weights, y, centre: None, total }));
+                }
+                assert_eq!(total[..d], expected, "{path:?} d={d}");
+                assert!(total[d..].iter().all(|&v| v == 0.0));
+            }
+        }
+    }
+
+    /// Widths that end in every kind of strip, against the definition element by element.
+    #[test]
+    fn every_path_and_width_equals_the_definition() {
+        let (lanes, rows) = ([0, 3, 3, 8], [0u32, 2, 4, 5, 7]);
+        for d in [1, 15, 16, 17, 64, 100, 128, 200] {
+            let value = |i: usize| ((i * 37 + 11) % 97) as f32 / 31.0 - 1.0;
+            let y: Vec<f32> = (0..8 * d).map(value).collect();
+            let (weights, centre): (Vec<f32>, Vec<f32>) =
+                ((0..5).map(|i| value(i + 3)).collect(), (0..d).map(|i| value(i * 5)).collect());
+            let definition = |c: usize| {
+                let run = |entries: Range<usize>| {
+                    entries
+                        .fold(0f32, |sum, i| weights[i].mul_add(y[rows[i] as usize * d + c] - centre[c], sum))
+                };
+                0.0 + run(0..2) + run(2..5)
+            };
+            let expected: Vec<f32> = (0..d).map(definition).collect();
+            for path in Path::available() {
+                assert_eq!(sum(path, &lanes, &rows, &weights, &y, &centre), expected, "{path:?} d={d}");
+            }
+        }
     }
 }

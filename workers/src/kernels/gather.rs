@@ -1,11 +1,11 @@
-//! Row-wise gathers over atoms: sparse decode, and the gradient of the code values (SDDMM).
+//! Sparse decode: a row of codes gathers its atoms.
 
 use rayon::prelude::*;
 
 use super::{
     real::Real,
     simd::{Kernel, Path},
-    vector::{axpy, dot},
+    strip::{self, Columns, Strip},
 };
 use crate::codes::Codes;
 
@@ -38,45 +38,46 @@ impl<R: Real> Kernel for Decode<'_, R> {
     fn run(self) {
         let d = self.offset.len();
         for (r, out) in self.out.chunks_exact_mut(d).enumerate() {
-            out.copy_from_slice(self.offset);
             let span = self.codes.offsets[self.first + r]..self.codes.offsets[self.first + r + 1];
-            for (&latent, &value) in self.codes.latents[span.clone()].iter().zip(&self.values[span]) {
-                axpy(value, &self.w_dec[latent as usize * d..][..d], out);
-            }
+            let (latents, values) = (&self.codes.latents[span.clone()], &self.values[span]);
+            strip::walk::<4>(
+                d,
+                &mut DecodeRow { latents, values, w_dec: self.w_dec, offset: self.offset, out },
+            );
         }
     }
 }
 
-/// `grads[b,j] = ⟨g[b], w_dec[latent j]⟩` for every pair of `codes`; `g` is `[rows, d]`.
-pub fn value_grads<R: Real>(path: Path, codes: &Codes, g: &[R], w_dec: &[R], d: usize) -> Vec<R> {
-    let blocks: Vec<Vec<R>> = g
-        .par_chunks(BLOCK_ROWS * d)
-        .enumerate()
-        .map(|(block, g)| path.run(ValueGrads { codes, g, w_dec, d, first: block * BLOCK_ROWS }))
-        .collect();
-    blocks.concat()
-}
-
-struct ValueGrads<'a, R> {
-    codes: &'a Codes,
-    g: &'a [R],
+/// One row of codes onto one row of output.
+struct DecodeRow<'a, R> {
+    latents: &'a [u32],
+    values: &'a [R],
     w_dec: &'a [R],
-    d: usize,
-    first: usize,
+    offset: &'a [R],
+    out: &'a mut [R],
 }
 
-impl<R: Real> Kernel for ValueGrads<'_, R> {
-    type Output = Vec<R>;
-
+impl<R: Real> Columns for DecodeRow<'_, R> {
     #[inline(always)]
-    fn run(self) -> Vec<R> {
-        let d = self.d;
-        let mut grads = Vec::new();
-        for (r, g) in self.g.chunks_exact(d).enumerate() {
-            let span = self.codes.offsets[self.first + r]..self.codes.offsets[self.first + r + 1];
-            let atoms = self.codes.latents[span].iter().map(|&l| &self.w_dec[l as usize * d..][..d]);
-            grads.extend(atoms.map(|atom| dot(g, atom)));
-        }
-        grads
+    fn strip<const N: usize, const L: usize>(&mut self, at: usize) {
+        let x_hat: Strip<R, N, L> = decoded(self.latents, self.values, self.w_dec, self.offset, at);
+        strip::store(&x_hat, self.out, at);
     }
+}
+
+/// One strip of `offset + Σ_j values[j] · w_dec[latents[j]]`.
+#[inline(always)]
+pub(crate) fn decoded<R: Real, const N: usize, const L: usize>(
+    latents: &[u32],
+    values: &[R],
+    w_dec: &[R],
+    offset: &[R],
+    at: usize,
+) -> Strip<R, N, L> {
+    let d = offset.len();
+    let mut sum = strip::load(offset, at);
+    for (&latent, &value) in latents.iter().zip(values) {
+        strip::fma(value, &w_dec[latent as usize * d..][..d], at, &mut sum);
+    }
+    sum
 }

@@ -10,8 +10,13 @@ pub mod csc;
 pub mod encode;
 pub mod gather;
 pub mod lanes;
+pub mod peak;
+pub mod prefetch;
 pub mod real;
+pub mod residual;
 pub mod simd;
+pub mod strip;
+pub mod tiled;
 pub mod vector;
 
 pub use real::Real;

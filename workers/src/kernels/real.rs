@@ -18,6 +18,7 @@ pub trait Real:
     + std::ops::Div<Output = Self>
     + std::ops::Neg<Output = Self>
     + std::ops::AddAssign
+    + super::encode::Screened
 {
     /// 0.
     const ZERO: Self;

@@ -4,10 +4,13 @@
 //! selection, `x_hat = codes·w_dec + b_dec`. Rows of `w_enc` and `w_dec` are latents.
 
 pub mod dead_latents;
+pub mod gradient;
 pub mod init;
 pub mod objective;
 pub mod parameters;
+pub mod rooms;
 pub mod sae;
 pub mod schedule;
+pub mod update;
 
 pub use sae::{Sae, SaeVariant, SkeletonSpec};

@@ -6,19 +6,18 @@
 //! with `S = 1/B`, `g = −2S·e`, `gv = ⟨g, w_dec⟩`,
 //! `dw_dec = Σ f·g`, `dw_enc = Σ gv·(x − b_dec)`, `db_enc = Σ gv`, `db_dec = Σ g − db_enc·w_enc`.
 
-use rayon::prelude::*;
-
-use super::parameters::Parameters;
+use super::{
+    gradient::{Gradient, Term},
+    parameters::Parameters,
+    rooms::Rooms,
+};
 use crate::{
     codes::Codes,
     kernels::{
         Path, Real,
-        csc::{self, ByLatent},
-        encode::Packed,
-        gather,
-        lanes::{self, LaneStarts},
-        simd::Kernel,
-        vector,
+        encode::{Encoder, Screen, Selected, Selection},
+        lanes::LaneStarts,
+        residual::{Coded, Residual, residual},
     },
 };
 
@@ -50,96 +49,68 @@ pub struct Losses {
     pub total: f64,
 }
 
-/// A sparse code and the gradient of the loss with respect to what it decodes to.
-struct Term<R> {
-    by_latent: ByLatent,
-    values: Vec<R>,
-    value_grads: Vec<R>,
-    /// `[rows, d_in]`.
-    g: Vec<R>,
-}
-
 /// Everything known after the forward pass, ready to be turned into gradients latent by latent.
-pub struct Backward<R> {
-    lanes: Vec<usize>,
-    /// `x − b_dec`, `[rows, d_in]`.
-    centred: Vec<R>,
-    terms: Vec<Term<R>>,
-    /// `Σ g` of the terms that decode with `b_dec`, `[d_in]`.
-    offset_grad: Vec<f64>,
+#[derive(Debug)]
+pub struct Backward<'a, R> {
     /// The loss.
     pub losses: Losses,
     /// The main codes.
     pub codes: Codes,
-}
-
-/// Gradient of one latent's parameters.
-#[derive(Debug, Clone)]
-pub struct LatentGrad<R> {
-    /// `[d_in]`.
-    pub w_enc: Vec<R>,
-    /// `[d_in]`.
-    pub w_dec: Vec<R>,
-    /// Scalar.
-    pub b_enc: R,
-    lane_sum: Vec<R>,
-}
-
-impl<R: Real> LatentGrad<R> {
-    /// Scratch for rows of `d_in`.
-    pub fn new(d_in: usize) -> Self {
-        let zeros = || vec![R::ZERO; d_in];
-        LatentGrad { w_enc: zeros(), w_dec: zeros(), b_enc: R::ZERO, lane_sum: zeros() }
-    }
+    /// Its gradient.
+    pub gradient: Gradient<'a, R>,
 }
 
 /// One batch in front of the parameters.
-pub struct Step<'a, R> {
+pub struct Step<'batch, 'learner, R> {
     /// Instructions to use.
     pub path: Path,
+    /// Whether integers look at the latents first.
+    pub screen: Screen,
     /// The parameters, before the step.
-    pub parameters: &'a Parameters<R>,
+    pub parameters: &'learner Parameters<R>,
     /// Rows, `[rows, d_in]`, lane after lane.
-    pub x: &'a [R],
+    pub x: &'batch [R],
     /// Where each lane starts.
-    pub lanes: LaneStarts<'a>,
+    pub lanes: LaneStarts<'batch>,
+    /// `Σ‖x − x̄‖²`.
+    pub scatter: f64,
     /// Dead latents, ascending.
-    pub dead: &'a [u32],
+    pub dead: &'learner [u32],
 }
 
 impl Objective {
-    /// Forward pass and the output gradients of every term.
-    pub fn evaluate<R: Real>(&self, step: &Step<R>) -> Backward<R> {
-        let (p, d) = (step.parameters, step.parameters.d_in);
-        let packed = Packed::all(&p.w_enc.value, &p.b_enc.value, d);
-        let (codes, values) = packed.top_k(step.path, step.x, &p.b_dec.value, self.k);
-        let mut error = vec![R::ZERO; step.x.len()];
-        gather::decode(step.path, &codes, &values, &p.w_dec.value, &p.b_dec.value, &mut error);
-        error.par_iter_mut().zip(step.x).for_each(|(e, &x)| *e = x - *e);
+    /// Forward pass and the output gradients of every term. The terms hold memory of `rooms`.
+    pub fn evaluate<'batch, R: Real>(
+        &self,
+        step: &Step<'batch, '_, R>,
+        rooms: &mut Rooms<R>,
+    ) -> Backward<'batch, R> {
+        let p = step.parameters;
+        let encoder = Encoder::all(&p.w_enc.value, &p.b_enc.value, p.d_in);
+        let Selected { codes, values, .. } =
+            encoder.select(step.path, step.screen, step.x, &p.b_dec.value, Selection::TopK(self.k));
+        let offset = &p.b_dec.value;
+        let main = step.residual(
+            step.x,
+            &Coded { codes: &codes, values: &values, w_dec: &p.w_dec.value, offset },
+            rooms.take(),
+        );
 
-        let mut losses = self.reconstruction(step, &error);
-        let aux = self.aux_term(step, &error, &mut losses);
-        losses.total = losses.reconstruction + self.aux_coefficient * losses.aux;
-
-        let rate = R::of(-2.0 * self.reconstruction_scale(step.rows(), losses.scatter));
-        error.par_iter_mut().for_each(|e| *e = *e * rate);
-        let main = Term::new(step, &codes, values, error);
-        Backward {
-            lanes: step.lanes.to_vec(),
-            centred: centre(step.x, &p.b_dec.value),
-            offset_grad: lanes::column_sums(&main.g, d, step.lanes),
-            terms: std::iter::once(main).chain(aux).collect(),
-            losses,
-            codes,
-        }
-    }
-
-    fn reconstruction<R: Real>(&self, step: &Step<R>, error: &[R]) -> Losses {
-        let d = step.parameters.d_in;
-        let squared_error = lanes::sum(&squared_norms(step.path, error, d), step.lanes);
-        let scatter = lanes::scatter(step.x, &squared_norms(step.path, step.x, d), d, step.lanes);
-        let reconstruction = squared_error * self.reconstruction_scale(step.rows(), scatter);
-        Losses { squared_error, scatter, reconstruction, ..Losses::default() }
+        let scale = self.reconstruction_scale(step.rows(), step.scatter);
+        let reconstruction = main.moments.squared_norm * scale;
+        let (aux, aux_term) = self.aux(step, &main, rooms).unzip();
+        let losses = Losses {
+            squared_error: main.moments.squared_norm,
+            scatter: step.scatter,
+            reconstruction,
+            aux: aux.unwrap_or(0.0),
+            total: reconstruction + self.aux_coefficient * aux.unwrap_or(0.0),
+        };
+        let offset = main.moments.column_sums.iter().map(|sum| -2.0 * scale * sum).collect();
+        let main = Term::squared_error(&codes, values, main.along_atoms, main.e, scale);
+        let terms = std::iter::once(main).chain(aux_term).collect();
+        let gradient = Gradient { lanes: step.lanes, x: step.x, b_dec: p.b_dec.value.clone(), terms, offset };
+        Backward { losses, codes, gradient }
     }
 
     /// `S`: 1/B, or 1/(B·variance) = 1/scatter. A batch without variance counts as variance 1.
@@ -149,115 +120,43 @@ impl Objective {
 
     /// AuxK: dead latents explain the detached residual `e`, decoded without `b_dec`. The loss is
     /// `mean‖e − ê‖² / mean‖e − ē‖²`, scaled by `min(n_dead / k_aux, 1)` (sparsify, SAELens).
-    fn aux_term<R: Real>(&self, step: &Step<R>, error: &[R], losses: &mut Losses) -> Option<Term<R>> {
-        if step.dead.is_empty() || self.k_aux == 0 || self.aux_coefficient == 0.0 {
+    /// None while there is nothing to explain or nobody to do it.
+    fn aux<R: Real>(
+        &self,
+        step: &Step<R>,
+        main: &Residual<R>,
+        rooms: &mut Rooms<R>,
+    ) -> Option<(f64, Term<R>)> {
+        let scatter = main.moments.scatter(step.rows());
+        let idle = step.dead.is_empty() || self.k_aux == 0 || self.aux_coefficient == 0.0;
+        if idle || scatter <= 0.0 || !scatter.is_finite() {
             return None;
         }
-        let (p, d) = (step.parameters, step.parameters.d_in);
-        let scatter = lanes::scatter(error, &squared_norms(step.path, error, d), d, step.lanes);
-        if scatter <= 0.0 || !scatter.is_finite() {
-            return None;
-        }
-        let packed = Packed::subset(&p.w_enc.value, &p.b_enc.value, d, step.dead.to_vec());
-        let (codes, values) = packed.top_k(step.path, step.x, &p.b_dec.value, self.k_aux);
-        let mut residual = vec![R::ZERO; error.len()];
-        gather::decode(step.path, &codes, &values, &p.w_dec.value, &vec![R::ZERO; d], &mut residual);
-        residual.par_iter_mut().zip(error).for_each(|(r, &e)| *r = e - *r);
+        let p = step.parameters;
+        let encoder = Encoder::subset(&p.w_enc.value, &p.b_enc.value, p.d_in, step.dead);
+        let Selected { codes, values, .. } =
+            encoder.select(step.path, step.screen, step.x, &p.b_dec.value, Selection::TopK(self.k_aux));
+        let offset = &vec![R::ZERO; p.d_in];
+        let left = step.residual(
+            &main.e,
+            &Coded { codes: &codes, values: &values, w_dec: &p.w_dec.value, offset },
+            rooms.take(),
+        );
         let few = (step.dead.len() as f64 / self.k_aux as f64).min(1.0);
-        losses.aux = few * lanes::sum(&squared_norms(step.path, &residual, d), step.lanes) / scatter;
-        let rate = R::of(-2.0 * self.aux_coefficient * few / scatter);
-        residual.par_iter_mut().for_each(|r| *r = *r * rate);
-        Some(Term::new(step, &codes, values, residual))
+        let scale = self.aux_coefficient * few / scatter;
+        let loss = few * left.moments.squared_norm / scatter;
+        let term = Term::squared_error(&codes, values, left.along_atoms, left.e, scale);
+        Some((loss, term.shared_rows(step.x, &p.b_dec.value)))
     }
 }
 
-impl<R: Real> Step<'_, R> {
+impl<R: Real> Step<'_, '_, R> {
     fn rows(&self) -> usize {
         self.x.len() / self.parameters.d_in
     }
-}
 
-impl<R: Real> Term<R> {
-    fn new(step: &Step<R>, codes: &Codes, values: Vec<R>, g: Vec<R>) -> Self {
-        let p = step.parameters;
-        let value_grads = gather::value_grads(step.path, codes, &g, &p.w_dec.value, p.d_in);
-        Term { by_latent: ByLatent::of(codes), values, value_grads, g }
-    }
-}
-
-impl<R: Real> Backward<R> {
-    /// The raw gradient of one latent's parameters, before projection.
-    #[inline(always)]
-    pub fn latent(&self, latent: usize, grad: &mut LatentGrad<R>) {
-        grad.w_enc.fill(R::ZERO);
-        grad.w_dec.fill(R::ZERO);
-        grad.b_enc = R::ZERO;
-        for term in &self.terms {
-            let entries = term.by_latent.entries(latent);
-            let decoded = entries.clone().map(|(row, pair)| (row, term.values[pair]));
-            csc::add_rows_by_lane(decoded, &self.lanes, &term.g, &mut grad.w_dec, &mut grad.lane_sum);
-            let encoded = entries.clone().map(|(row, pair)| (row, term.value_grads[pair]));
-            csc::add_rows_by_lane(encoded, &self.lanes, &self.centred, &mut grad.w_enc, &mut grad.lane_sum);
-            grad.b_enc += self.bias_grad(entries, &term.value_grads);
-        }
-    }
-
-    #[inline(always)]
-    fn bias_grad(&self, entries: impl Iterator<Item = (usize, usize)>, value_grads: &[R]) -> R {
-        let (mut total, mut lane_sum, mut lane) = (R::ZERO, R::ZERO, 0);
-        for (row, pair) in entries {
-            while row >= self.lanes[lane + 1] {
-                total += std::mem::take(&mut lane_sum);
-                lane += 1;
-            }
-            lane_sum += value_grads[pair];
-        }
-        total + lane_sum
-    }
-
-    /// Gradient of `b_dec`, given `Σ_latents db_enc·w_enc` (`[d_in]`): the pre-bias enters twice.
-    pub fn b_dec(&self, through_encoder: &[f64]) -> Vec<R> {
-        self.offset_grad.iter().zip(through_encoder).map(|(&direct, &enc)| R::of(direct - enc)).collect()
-    }
-
-    /// Whether a latent fired in this batch.
-    pub fn fired(&self, latent: usize) -> bool {
-        let offsets = &self.terms[0].by_latent.offsets;
-        offsets[latent] < offsets[latent + 1]
-    }
-}
-
-/// `x − b_dec`, row by row.
-fn centre<R: Real>(x: &[R], b_dec: &[R]) -> Vec<R> {
-    let mut centred = x.to_vec();
-    centred.par_chunks_mut(b_dec.len()).for_each(|row| {
-        row.iter_mut().zip(b_dec).for_each(|(x, &b)| *x = *x - b);
-    });
-    centred
-}
-
-/// `‖y_b‖²` per row.
-pub fn squared_norms<R: Real>(path: Path, y: &[R], d: usize) -> Vec<f64> {
-    let mut norms = vec![0f64; y.len() / d];
-    let blocks = norms.par_chunks_mut(64).zip(y.par_chunks(64 * d));
-    blocks.for_each(|(norms, rows)| path.run(SquaredNorms { rows, d, norms }));
-    norms
-}
-
-struct SquaredNorms<'a, R> {
-    rows: &'a [R],
-    d: usize,
-    norms: &'a mut [f64],
-}
-
-impl<R: Real> Kernel for SquaredNorms<'_, R> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        for (norm, row) in self.norms.iter_mut().zip(self.rows.chunks_exact(self.d)) {
-            *norm = vector::dot(row, row).f64();
-        }
+    fn residual(&self, target: &[R], coded: &Coded<R>, room: Vec<R>) -> Residual<R> {
+        residual(self.path, target, coded, self.lanes, room)
     }
 }
 

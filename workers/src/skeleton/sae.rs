@@ -1,19 +1,20 @@
 //! `Sae<V>`: the training loop's body. Owns the optimizer, decoder norm, dead latents and schedule.
 
-use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
     dead_latents::DeadLatents,
     init,
-    objective::{Backward, LatentGrad, Objective, Step},
-    parameters::{Parameter, Parameters, Piece},
+    objective::{Backward, Objective, Step},
+    parameters::{Parameter, Parameters},
+    rooms::Rooms,
     schedule::{Schedule, ScheduleSpec},
+    update,
 };
 use crate::{
-    kernels::{Path, adam::AdamStep, simd::Kernel, vector},
-    learner::{ActivationBatch, DictLearner, Dictionary, Mismatch, Setup, StepReport},
+    kernels::{Path, adam::AdamStep},
+    learner::{ActivationBatch, BatchFacts, DictLearner, Dictionary, Mismatch, Setup, StepReport},
     state::LearnerState,
     threads::Threads,
 };
@@ -72,9 +73,6 @@ pub struct Sae<V> {
     threads: Threads,
 }
 
-/// Latents one task updates. Their partial sums are added in block order.
-const BLOCK_LATENTS: usize = 32;
-
 impl<V: SaeVariant> Sae<V> {
     /// Starts from the calibration sample.
     pub fn new(variant: V, n_latents: usize, spec: &SkeletonSpec, setup: &Setup) -> Self {
@@ -91,25 +89,26 @@ impl<V: SaeVariant> Sae<V> {
         }
     }
 
-    fn train(&mut self, batch: &ActivationBatch) -> StepReport {
-        let dead = self.dead.list();
+    fn train(&mut self, batch: &ActivationBatch, rooms: &mut Rooms<f32>) -> StepReport {
+        let facts = || BatchFacts::here(self.path, batch.x, self.parameters.d_in, batch.lanes);
         let step = Step {
             path: self.path,
+            screen: self.threads.screen(),
             parameters: &self.parameters,
             x: batch.x,
             lanes: batch.lanes,
-            dead: &dead,
+            scatter: batch.facts.unwrap_or_else(facts).scatter,
+            dead: self.dead.list(),
         };
-        let backward = self.objective.evaluate(&step);
+        let Backward { losses, codes, gradient } = self.objective.evaluate(&step, rooms);
         self.step += 1;
         let lr = self.schedule.lr(self.step);
-        let adam = AdamStep::new(lr, self.step);
-        apply(self.path, &mut self.parameters, &backward, &adam);
-        self.dead.observe(batch.rows(), |latent| backward.fired(latent));
-        let losses = backward.losses;
+        update::apply(self.path, &mut self.parameters, &gradient, &AdamStep::new(lr, self.step));
+        self.dead.observe(batch.rows(), |latent| gradient.fired(latent));
+        gradient.vacate(rooms);
         StepReport {
             rows: batch.rows() as u64,
-            nnz: backward.codes.nnz() as u64,
+            nnz: codes.nnz() as u64,
             squared_error: losses.squared_error,
             scatter: losses.scatter,
             loss: losses.total,
@@ -133,7 +132,7 @@ impl<V: SaeVariant> DictLearner for Sae<V> {
         if batch.rows() == 0 {
             return StepReport { lr: self.schedule.lr(self.step), ..StepReport::default() };
         }
-        self.threads.clone().install(|| self.train(batch))
+        self.threads.clone().install(|| Rooms::reuse(|rooms| self.train(batch, rooms)))
     }
 
     fn freeze(&self, scale: f32) -> Box<dyn Dictionary> {
@@ -156,7 +155,7 @@ impl<V: SaeVariant> DictLearner for Sae<V> {
             state.push_f32(&format!("{name}.m"), shape.clone(), &parameter.m);
             state.push_f32(&format!("{name}.v"), shape, &parameter.v);
         }
-        state.push_u64("since_tokens", &self.dead.since_tokens);
+        state.push_u64("since_tokens", self.dead.since_tokens());
         state.push_u64("step", &[self.step]);
         state
     }
@@ -176,67 +175,10 @@ impl<V: SaeVariant> DictLearner for Sae<V> {
                 _ => loaded.b_dec = parameter,
             }
         }
-        let since_tokens = state.u64("since_tokens", self.dead.since_tokens.len())?;
+        let since_tokens = state.u64("since_tokens", self.dead.since_tokens().len())?;
         self.step = state.u64("step", 1)?[0];
-        self.dead.since_tokens = since_tokens;
+        self.dead.restore(since_tokens);
         self.parameters = loaded;
         Ok(())
-    }
-}
-
-/// Turns gradients into a step, latent by latent, so that a dense gradient is never stored: project
-/// out the part parallel to the atom, Adam, renormalise. `b_dec` last, from the old `w_enc`.
-fn apply(path: Path, parameters: &mut Parameters<f32>, backward: &Backward<f32>, adam: &AdamStep<f32>) {
-    let d = parameters.d_in;
-    let rows = BLOCK_LATENTS * d;
-    let weights = parameters.w_enc.pieces(rows).zip(parameters.w_dec.pieces(rows));
-    let through_encoder: Vec<Vec<f64>> = weights
-        .zip(parameters.b_enc.pieces(BLOCK_LATENTS))
-        .enumerate()
-        .map(|(block, ((w_enc, w_dec), b_enc))| {
-            let first = block * BLOCK_LATENTS;
-            path.run(UpdateLatents { first, d, w_enc, w_dec, b_enc, backward, adam })
-        })
-        .collect();
-    let mut total = vec![0f64; d];
-    for block in through_encoder {
-        total.iter_mut().zip(block).for_each(|(total, part)| *total += part);
-    }
-    parameters.b_dec.whole().descend(adam, &backward.b_dec(&total));
-}
-
-struct UpdateLatents<'a> {
-    first: usize,
-    d: usize,
-    w_enc: Piece<'a, f32>,
-    w_dec: Piece<'a, f32>,
-    b_enc: Piece<'a, f32>,
-    backward: &'a Backward<f32>,
-    adam: &'a AdamStep<f32>,
-}
-
-impl Kernel for UpdateLatents<'_> {
-    /// `Σ db_enc·w_enc` over the block, with the weights from before the step, `[d_in]`.
-    type Output = Vec<f64>;
-
-    #[inline(always)]
-    fn run(mut self) -> Vec<f64> {
-        let (d, mut grad) = (self.d, LatentGrad::new(self.d));
-        let mut through_encoder = vec![0f64; d];
-        for row in 0..self.b_enc.value.len() {
-            self.backward.latent(self.first + row, &mut grad);
-            let mut encoder = self.w_enc.row(row, d);
-            for (sum, &w) in through_encoder.iter_mut().zip(encoder.value.iter()) {
-                *sum += f64::from(grad.b_enc) * f64::from(w);
-            }
-            encoder.descend(self.adam, &grad.w_enc);
-            self.b_enc.row(row, 1).descend(self.adam, &[grad.b_enc]);
-            let mut atom = self.w_dec.row(row, d);
-            let parallel = vector::dot(&grad.w_dec, atom.value);
-            vector::axpy(-parallel, atom.value, &mut grad.w_dec);
-            atom.descend(self.adam, &grad.w_dec);
-            vector::normalize(atom.value);
-        }
-        through_encoder
     }
 }

@@ -3,6 +3,8 @@
 //! Makhzani & Frey 2013 (k-sparse autoencoders); Gao et al. 2024 (*Scaling and evaluating sparse
 //! autoencoders*), `openai/sparse_autoencoder`. The residual of the auxiliary loss is detached.
 
+use std::sync::OnceLock;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -11,7 +13,11 @@ use super::{Invalid, LearnerInfo};
 use crate::{
     codes::Codes,
     export::{self, ExportedFile},
-    kernels::{Path, encode::Packed, gather},
+    kernels::{
+        Path,
+        encode::{Encoder, Quantised, Selection},
+        gather,
+    },
     learner::{DictLearner, Dictionary, Mismatch, Setup},
     skeleton::{
         Sae, SaeVariant, SkeletonSpec, objective::Objective, sae::FrozenParameters, schedule::ScheduleSpec,
@@ -121,15 +127,14 @@ pub struct FrozenTopK {
     k: usize,
     path: Path,
     parameters: FrozenParameters,
-    packed: Packed<f32>,
+    /// Made from the first rows, kept for all blocks.
+    quantised: OnceLock<Option<Quantised>>,
 }
 
 impl FrozenTopK {
-    /// Packs the encoder once.
+    /// With `k` latents kept per row.
     pub fn new(k: usize, parameters: FrozenParameters) -> Self {
-        let p = &parameters;
-        let packed = p.threads.install(|| Packed::all(&p.w_enc, &p.b_enc, p.d_in));
-        FrozenTopK { k, path: Path::best(), packed, parameters }
+        FrozenTopK { k, path: Path::best(), parameters, quantised: OnceLock::new() }
     }
 }
 
@@ -144,7 +149,15 @@ impl Dictionary for FrozenTopK {
 
     fn encode(&self, x: &[f32]) -> Codes {
         let p = &self.parameters;
-        p.threads.install(|| self.packed.top_k(self.path, x, &p.b_dec, self.k).0)
+        let mut encoder = Encoder::all(&p.w_enc, &p.b_enc, p.d_in);
+        let screen = p.threads.screen();
+        p.threads.install(|| {
+            if screen.available() {
+                let made = self.quantised.get_or_init(|| encoder.quantise(self.path, x, &p.b_dec));
+                encoder = made.as_ref().map_or(encoder, |quantised| encoder.with(quantised));
+            }
+            encoder.select(self.path, screen, x, &p.b_dec, Selection::TopK(self.k)).codes
+        })
     }
 
     fn decode(&self, codes: &Codes, x_hat: &mut [f32]) {
@@ -243,7 +256,7 @@ mod tests {
         let batches: Vec<Vec<f32>> = (0..48).map(|s| batch(&atoms, s)).collect();
         let mut last = crate::learner::StepReport::default();
         for step in 0..steps as usize {
-            last = learner.step(&ActivationBatch { x: &batches[step % 48], lanes: &[0, ROWS] });
+            last = learner.step(&ActivationBatch::new(&batches[step % 48], &[0, ROWS]));
         }
         let dictionary = learner.freeze(1.0);
         let (mmcs, fvu) = (mmcs(&atoms, dictionary.atoms()), last.squared_error / last.scatter);
@@ -276,7 +289,7 @@ mod tests {
             learner.load(&state).unwrap();
             let mut dead = 0;
             for step in 0..200 {
-                dead = learner.step(&ActivationBatch { x: &batch(&atoms, step % 8), lanes: &[0, ROWS] }).dead;
+                dead = learner.step(&ActivationBatch::new(&batch(&atoms, step % 8), &[0, ROWS])).dead;
             }
             dead
         };

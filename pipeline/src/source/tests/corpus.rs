@@ -51,7 +51,7 @@ fn corpus(reader: &str) -> Vec<Vec<u8>> {
 }
 
 /// A damaged copy: flipped bits, a cut, a splice, or a length replaced by an extreme one.
-fn mutate(bytes: &[u8], other: &[u8], case: u64) -> Vec<u8> {
+pub(super) fn mutate(bytes: &[u8], other: &[u8], case: u64) -> Vec<u8> {
     let draw = |i: u64, below: usize| (hash(&[case, i]) % below.max(1) as u64) as usize;
     let mut out = bytes.to_vec();
     match draw(0, 4) {

@@ -4,4 +4,5 @@ mod bad_input;
 mod corpus;
 mod layouts;
 mod make;
+mod plain;
 mod urls;

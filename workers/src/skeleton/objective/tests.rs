@@ -1,7 +1,10 @@
 //! Golden numbers (verified against torch float64 autograd), central differences, burn's autodiff.
 
 use super::*;
-use crate::skeleton::parameters::Parameter;
+use crate::{
+    kernels::{gather, lanes},
+    skeleton::{gradient::LatentGrad, parameters::Parameter},
+};
 
 const D: usize = 6;
 const F: usize = 12;
@@ -38,26 +41,38 @@ const TOP_K: Objective = Objective { k: 3, aux_coefficient: 0.0, k_aux: 2, per_v
 const TOP_K_AUX: Objective = Objective { aux_coefficient: 1.0 / 32.0, ..TOP_K };
 
 /// Dense gradients: [dWe, dbe, dWd, dbd].
-fn dense<R: Real>(p: &Parameters<R>, backward: &Backward<R>) -> [Vec<f64>; 4] {
+fn dense<R: Real>(p: &Parameters<R>, gradient: &Gradient<R>) -> [Vec<f64>; 4] {
     let (mut grad, mut out) = (LatentGrad::new(p.d_in), [const { Vec::new() }; 4]);
     let mut through = vec![0f64; p.d_in];
+    let shared = gradient.shared(0..p.n_latents());
     for latent in 0..p.n_latents() {
-        backward.latent(latent, &mut grad);
+        gradient.latent(latent, &shared, &mut grad);
         out[0].extend(grad.w_enc.iter().map(|v| v.f64()));
         out[1].push(grad.b_enc.f64());
         out[2].extend(grad.w_dec.iter().map(|v| v.f64()));
         let row = &p.w_enc.value[latent * p.d_in..][..p.d_in];
         through.iter_mut().zip(row).for_each(|(t, w)| *t += grad.b_enc.f64() * w.f64());
     }
-    out[3] = backward.b_dec(&through).iter().map(|v| v.f64()).collect();
+    out[3] = gradient.b_dec(&through).iter().map(|v| v.f64()).collect();
     out
+}
+
+fn step<'a, R: Real>(
+    path: Path,
+    parameters: &'a Parameters<R>,
+    x: &'a [R],
+    lanes: &'a [usize],
+    dead: &'a [u32],
+) -> Step<'a, 'a, R> {
+    let scatter = lanes::moments(path, x, D, lanes).scatter(B);
+    Step { path, screen: Screen::Off, parameters, x, lanes, scatter, dead }
 }
 
 fn run<R: Real>(objective: &Objective, dead: &[u32], lanes: &[usize]) -> (Losses, [Vec<f64>; 4], Codes) {
     let (parameters, x) = golden::<R>();
-    let step = Step { path: Path::best(), parameters: &parameters, x: &x, lanes, dead };
-    let backward = objective.evaluate(&step);
-    (backward.losses, dense(&parameters, &backward), backward.codes)
+    let step = step(Path::best(), &parameters, &x, lanes, dead);
+    let backward = objective.evaluate(&step, &mut Rooms::default());
+    (backward.losses, dense(&parameters, &backward.gradient), backward.codes)
 }
 
 fn close(actual: f64, expected: f64, tolerance: f64) {
@@ -128,25 +143,29 @@ fn few_dead_latents_scale_the_auxiliary_loss() {
 
 /// Loss with the auxiliary residual held fixed, as AuxK detaches it.
 fn loss_at(p: &Parameters<f64>, x: &[f64], objective: &Objective, dead: &[u32], detached: &[f64]) -> f64 {
-    let step = Step { path: Path::Portable, parameters: p, x, lanes: LANES, dead };
-    let main = objective.evaluate(&step).losses.reconstruction;
+    let main = objective
+        .evaluate(&step(Path::Portable, p, x, LANES, dead), &mut Rooms::default())
+        .losses
+        .reconstruction;
     if dead.is_empty() {
         return main;
     }
-    let packed = Packed::subset(&p.w_enc.value, &p.b_enc.value, D, dead.to_vec());
-    let (codes, values) = packed.top_k(Path::Portable, x, &p.b_dec.value, objective.k_aux);
+    let encoder = Encoder::subset(&p.w_enc.value, &p.b_enc.value, D, dead);
+    let selection = Selection::TopK(objective.k_aux);
+    let Selected { codes, values, .. } =
+        encoder.select(Path::Portable, Screen::Off, x, &p.b_dec.value, selection);
     let mut hat = vec![0f64; x.len()];
     gather::decode(Path::Portable, &codes, &values, &p.w_dec.value, &[0.0; D], &mut hat);
-    let norms: Vec<f64> = detached.chunks(D).map(|r| r.iter().map(|v| v * v).sum()).collect();
-    let scatter = lanes::scatter(detached, &norms, D, LANES);
+    let scatter = lanes::moments(Path::Portable, detached, D, LANES).scatter(B);
     let missed: f64 = detached.iter().zip(&hat).map(|(e, h)| (e - h).powi(2)).sum();
     let few = (dead.len() as f64 / objective.k_aux as f64).min(1.0);
     main + objective.aux_coefficient * few * missed / scatter
 }
 
 fn error_of(p: &Parameters<f64>, x: &[f64], k: usize) -> Vec<f64> {
-    let (codes, values) =
-        Packed::all(&p.w_enc.value, &p.b_enc.value, D).top_k(Path::Portable, x, &p.b_dec.value, k);
+    let encoder = Encoder::all(&p.w_enc.value, &p.b_enc.value, D);
+    let Selected { codes, values, .. } =
+        encoder.select(Path::Portable, Screen::Off, x, &p.b_dec.value, Selection::TopK(k));
     let mut hat = vec![0f64; x.len()];
     gather::decode(Path::Portable, &codes, &values, &p.w_dec.value, &p.b_dec.value, &mut hat);
     x.iter().zip(&hat).map(|(x, h)| x - h).collect()
@@ -159,8 +178,9 @@ fn gradients_equal_central_differences() {
             let objective = Objective { per_variance, ..objective };
             let (p, x) = golden::<f64>();
             let detached = error_of(&p, &x, objective.k);
-            let step = Step { path: Path::best(), parameters: &p, x: &x, lanes: LANES, dead };
-            let grads = dense(&p, &objective.evaluate(&step));
+            let backward =
+                objective.evaluate(&step(Path::best(), &p, &x, LANES, dead), &mut Rooms::default());
+            let grads = dense(&p, &backward.gradient);
             for (which, grad) in grads.iter().enumerate() {
                 for (i, &g) in grad.iter().enumerate() {
                     let at = |delta: f64| {
@@ -185,8 +205,8 @@ fn gradients_equal_central_differences() {
 fn every_path_gives_the_same_bits() {
     let (p, x) = golden::<f32>();
     let of = |path| {
-        let step = Step { path, parameters: &p, x: &x, lanes: &[0, 2, 5], dead: &[8, 9, 10, 11] };
-        dense(&p, &TOP_K_AUX.evaluate(&step))
+        let step = step(path, &p, &x, &[0, 2, 5], &[8, 9, 10, 11]);
+        dense(&p, &TOP_K_AUX.evaluate(&step, &mut Rooms::default()).gradient)
     };
     for path in Path::available() {
         assert_eq!(of(path), of(Path::Portable), "{path:?}");
@@ -220,7 +240,8 @@ fn gradients_equal_burn_autodiff() {
     let wd = matrix(&p.w_dec.value, F, D).require_grad();
     let bd = matrix(&p.b_dec.value, 1, D).require_grad();
     let xt = matrix(&x, B, D);
-    let codes = Packed::all(&p.w_enc.value, &p.b_enc.value, D).top_k(Path::best(), &x, &p.b_dec.value, 3).0;
+    let encoder = Encoder::all(&p.w_enc.value, &p.b_enc.value, D);
+    let codes = encoder.select(Path::best(), Screen::Off, &x, &p.b_dec.value, Selection::TopK(3)).codes;
     let mut mask = vec![0f32; B * F];
     (0..B).for_each(|b| codes.row(b).0.iter().for_each(|&l| mask[b * F + l as usize] = 1.0));
     let z = (xt.clone() - bd.clone()).matmul(we.clone().transpose()) + be.clone();

@@ -1,0 +1,104 @@
+//! `atomflow bench`: what this machine can do, what the kernels do on it, and what lies between.
+//!
+//! Every program measures the ceiling and the kernel in one process, in turns, and takes the best of
+//! several rounds: absolute times mean little on shared machines, ratios of neighbours do.
+
+mod clock;
+mod encode;
+mod machine;
+mod rows;
+mod step;
+mod stream;
+mod sweep;
+mod table;
+
+use atomflow_pipeline::{Error, Result};
+use atomflow_workers::threads::Threads;
+use clap::{Args, Subcommand};
+
+pub use table::Report;
+
+/// What is measured.
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// Encoder and selection alone: exact f32, and with the int8 pre-screen, against the FMA peak
+    Encode(Shape),
+    /// A whole TopK training step, part by part, against the encoder and the floors of its parts
+    Step(Shape),
+    /// Rows per second from shards to a learner, and how long the learner waits for them
+    Stream(Stream),
+    /// Several dictionaries from one stream against the same, one job after the other
+    Sweep(Sweep),
+}
+
+/// The shape of a learner and of its batches.
+#[derive(Debug, Clone, Args)]
+pub struct Shape {
+    /// Width of the vectors; that of the shards where --data is given
+    #[arg(long, default_value_t = 768)]
+    pub d: usize,
+    /// Latents
+    #[arg(long, default_value_t = 24_576)]
+    pub n: usize,
+    /// Latents kept per row
+    #[arg(long, default_value_t = 32)]
+    pub k: usize,
+    /// Rows of a step
+    #[arg(long, default_value_t = 4096)]
+    pub batch: usize,
+    /// Kernel threads, 0 for one per core
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+    /// Activations to use instead of made-up ones: a file, prefix or glob, local or in a store
+    #[arg(long, value_name = "URL")]
+    pub data: Option<String>,
+    /// Steps to learn before anything is measured: pre-activations of random weights are not like
+    /// those of learned ones
+    #[arg(long, default_value_t = 10)]
+    pub warmup: usize,
+    /// Rounds; the best counts
+    #[arg(long, default_value_t = 5)]
+    pub rounds: usize,
+}
+
+/// What `stream` reads.
+#[derive(Debug, Clone, Args)]
+pub struct Stream {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment here would become help text of the command")]
+    pub shape: Shape,
+    /// Rows of the made-up shards
+    #[arg(long, default_value_t = 131_072)]
+    pub rows: usize,
+    /// Workers of the dataflow
+    #[arg(long, default_value_t = 1)]
+    pub workers: usize,
+}
+
+/// What `sweep` learns.
+#[derive(Debug, Clone, Args)]
+pub struct Sweep {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment here would become help text of the command")]
+    pub stream: Stream,
+    /// Dictionaries of the one job
+    #[arg(long, default_value_t = 8)]
+    pub learners: usize,
+}
+
+/// Measures.
+///
+/// # Errors
+/// A shape that cannot be learned, shards that cannot be read.
+pub fn run(bench: &Bench) -> Result<Report> {
+    match bench {
+        Bench::Encode(shape) => encode::report(shape),
+        Bench::Step(shape) => step::report(shape),
+        Bench::Stream(stream) => stream::report(stream),
+        Bench::Sweep(sweep) => sweep::report(sweep),
+    }
+}
+
+fn threads(count: usize) -> Result<Threads> {
+    Threads::new(count).map_err(|e| Error::retry(format!("cannot start the kernel threads: {e}")))
+}

@@ -1,0 +1,42 @@
+//! What becomes of pre-activations as they leave the tile: the selection rules.
+
+mod batch;
+mod row;
+mod threshold;
+
+pub(super) use batch::{BatchTop, cut};
+pub(super) use row::RowTop;
+pub(super) use threshold::Above;
+
+use super::rows::Rows;
+
+/// Takes every pre-activation of a block of rows once, latents ascending for each row.
+pub(super) trait Sink<R>: Send {
+    /// Pre-activations of `row` (counted in the block) for columns `first..first + C`; NaN is never kept.
+    fn offer<const C: usize>(&mut self, row: usize, first: usize, z: &[R; C]);
+
+    /// What was kept. The latents are columns.
+    fn finish(self) -> Rows<R>;
+}
+
+/// Bit `c` is set where `keep(z[c])`. A tile has at most 32 columns.
+#[inline(always)]
+fn mask<R: Copy, const C: usize>(z: &[R; C], keep: impl Fn(R) -> bool) -> u32 {
+    let mut mask = 0;
+    for c in 0..C {
+        mask |= if keep(z[c]) { 1u32 << c } else { 0 };
+    }
+    mask
+}
+
+/// The positions of the bits that are set, ascending.
+#[inline(always)]
+fn bits(mut mask: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        (mask != 0).then(|| {
+            let bit = mask.trailing_zeros();
+            mask &= mask - 1;
+            bit as usize
+        })
+    })
+}
