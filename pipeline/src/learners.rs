@@ -105,6 +105,22 @@ impl Learners {
 }
 
 impl Job {
+    /// The activation columns that learners use, the source's own first: the norm rule is about the
+    /// first, which is another one only if no learner uses the source's own.
+    ///
+    /// # Errors
+    /// As for [`Job::learners`].
+    pub fn columns(&self) -> Result<Vec<String>> {
+        let mut columns: Vec<String> = Vec::new();
+        for learner in self.learners()? {
+            if !columns.contains(&learner.activation) {
+                columns.push(learner.activation);
+            }
+        }
+        columns.sort_by_key(|column| *column != self.source.columns.activation);
+        Ok(columns)
+    }
+
     /// Every learner of the job, in the order of the spec.
     ///
     /// # Errors

@@ -27,7 +27,7 @@ pub struct Batch {
     pub view: View,
     x: Vec<f32>,
     starts: Vec<usize>,
-    /// Worked out once where several learners would.
+    /// What several learners would otherwise each work out.
     facts: Option<BatchFacts>,
 }
 
@@ -67,7 +67,7 @@ impl Seat {
     /// # Errors
     /// The loss is not finite: whatever is learned from here on means nothing.
     pub(crate) fn step(&mut self, batch: &Batch, number: u64) -> Result<()> {
-        let rows = ActivationBatch { x: &batch.x, lanes: &batch.starts, facts: batch.facts };
+        let rows = batch.rows();
         let report = self.hold.run(rows.rows(), || self.dictionary.step(&rows));
         if !(report.loss.is_finite() && report.squared_error.is_finite()) {
             return Err(Error::spec(format!("diverged at step {number}: the loss is not finite"))
@@ -85,18 +85,29 @@ impl Seat {
     }
 }
 
+impl Batch {
+    fn rows(&self) -> ActivationBatch<'_> {
+        let rows = ActivationBatch::new(&self.x, &self.starts);
+        self.facts.map_or(rows, |facts| rows.with_facts(facts))
+    }
+
+    /// Works out what all learners of this batch ask for.
+    fn study(&mut self, threads: &Threads) {
+        if !self.x.is_empty() {
+            self.facts = Some(BatchFacts::of(&self.x, self.view.column.len(), &self.starts, threads));
+        }
+    }
+}
+
 /// Step `step` of every lane, once for each way in which learners see it.
 pub(crate) fn batches(seats: &[&mut Seat], lanes: &[LaneRows], step: usize, threads: &Threads) -> Vec<Batch> {
     let mut batches: Vec<Batch> = Vec::new();
     for seat in seats {
         if batches.iter().all(|batch| batch.view != seat.view) {
-            batches.push(batch(seat.view.clone(), lanes, step));
+            let mut batch = batch(seat.view.clone(), lanes, step);
+            batch.study(threads);
+            batches.push(batch);
         }
-    }
-    for batch in &mut batches {
-        let alike = seats.iter().filter(|seat| seat.view == batch.view).count();
-        let d_in = batch.view.column.len();
-        batch.facts = (alike > 1).then(|| BatchFacts::of(&batch.x, d_in, &batch.starts, threads));
     }
     batches
 }

@@ -92,7 +92,7 @@ fn a_live_line_is_rewritten_and_ends_before_a_note() {
 #[test]
 fn published_rows_are_remembered_for_the_report() {
     let progress = Progress::new(Style::Plain, Box::new(std::io::sink()), || 80);
-    progress.event(&Event::Publish { table: "features".to_owned(), rows: 2304 });
+    progress.event(&Event::Publish { learner: None, table: "features".to_owned(), rows: 2304 });
     assert_eq!(progress.rows(), [("features".to_owned(), 2304)].into());
 }
 

@@ -17,7 +17,7 @@ use crate::{
     device::WINDOWS_AHEAD,
     plan::Plan,
     run::{CheckReport, Job, RuntimeSpec},
-    source::{Manifest, manifest},
+    source::{Manifest, scan_columns},
 };
 
 /// Reads the footers and plans; measures this machine's encoder for a second.
@@ -26,7 +26,7 @@ use crate::{
 /// Whatever would stop the run before its first step.
 pub fn check(job: &Job, runtime: &RuntimeSpec) -> Result<CheckReport> {
     super::device(&runtime.device)?;
-    let manifest = tokio_runtime()?.block_on(manifest::scan(&job.source))?;
+    let manifest = tokio_runtime()?.block_on(scan_columns(&job.source, &job.columns()?))?;
     let plan = plan(job, &manifest)?;
     let threads = Threads::new(runtime.threads).map_err(|e| Error::retry(e.to_string()))?;
     let gflops = measure_gflops(&threads, manifest.d_in);

@@ -34,7 +34,7 @@ use crate::{
     plan::Plan,
     run::{Event, Inspection, Job, Outcome, RuntimeSpec, Watch},
     sink::{Generation, Output, commit},
-    source::{Location, Manifest, OnBad, RowFilter, decode::Want, manifest},
+    source::{Location, Manifest, OnBad, RowFilter, decode::Want, scan_columns},
     stop::Stop,
 };
 
@@ -151,7 +151,7 @@ impl Engine {
     ) -> Result<Engine> {
         let began = Instant::now();
         device(&runtime.device)?;
-        let manifest = Arc::new(tokio.block_on(manifest::scan(&job.source))?);
+        let manifest = Arc::new(tokio.block_on(scan_columns(&job.source, &job.columns()?))?);
         let plan = Arc::new(plan(job, &manifest)?);
         let run = run_id(job, &plan)?;
         let identity = state::to_json(&manifest.identity())?;
@@ -218,6 +218,7 @@ impl Engine {
     /// A reader of this job's rows; `norm_max` is the calibrated bound.
     fn reader(&self, norm_max: Option<f32>, token_text: bool) -> Reader {
         let filter = RowFilter::new(&self.job.source.filter, self.job.plan.heldout, self.job.seed);
+        let filter = filter.about_first(self.manifest.main_column().len());
         let filter = norm_max.into_iter().fold(filter, RowFilter::with_norm_max);
         Reader {
             manifest: Arc::clone(&self.manifest),

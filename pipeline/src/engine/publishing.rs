@@ -86,7 +86,9 @@ impl Engine {
         for (table, rows) in by_latent {
             let parts = latent_ranges(frozen.dictionary.n_latents()).map(|latents| {
                 let first_key = u64::from(latents.start);
-                rows(latents).map(|batch| Part { first_key, batch })
+                // Made on a thread of its own, where a panic would not meet the shield around the tables.
+                let rows = self.failures.shield(|| rows(latents)).and_then(|rows| rows);
+                rows.map(|batch| Part { first_key, batch })
             });
             tables.insert(table.name.to_owned(), self.write(learner, table, Some("latent"), parts)?);
         }

@@ -24,7 +24,7 @@ use crate::{
     plan::Group,
     run::{Event, LearnerProgress, TrainProgress},
     seat::{Seat, View},
-    source::{Verdict, decode, fetch},
+    source::Verdict,
     stop::lock,
 };
 
@@ -172,8 +172,8 @@ impl Engine {
         let (window, d_in) = (&self.plan.windows[0], self.manifest.d_in);
         let limit = self.job.normalize.sample_rows as u64 / self.plan.lanes as u64;
         let (shard, row_group) = (group.shard as usize, group.row_group as usize);
-        let fetched = fetch(&reader.manifest.shards[shard], row_group).await?;
-        let decoded = match decode(&reader.manifest.shards[shard], row_group, fetched, reader.want) {
+        let fetched = reader.manifest.fetch(shard, row_group).await?;
+        let decoded = match reader.manifest.decode(shard, row_group, fetched, reader.want) {
             Err(error) if self.quarantines() && error.kind == crate::error::Kind::Data => {
                 return Ok(Vec::new());
             }

@@ -16,7 +16,7 @@ use crate::{
         Antichain, Capability, NoopBuilder, OperatorBuilder, OutputBuilder, Pipeline, Scope, Stream,
         SyncActivator,
     },
-    source::{Decoded, Fetched, Manifest, OnBad, RowFilter, Verdict, Want, decode, fetch},
+    source::{Decoded, Fetched, Manifest, OnBad, RowFilter, Verdict, Want},
     stop::Stop,
 };
 
@@ -106,9 +106,9 @@ impl Reader {
     ) -> Result<Ready<T>> {
         let closed = |_| Error::bug("the read budget was closed");
         let budget = budget.acquire_many_owned(self.cost_kib(&task)).await.map_err(closed)?;
-        let shard = &self.manifest.shards[task.shard as usize];
-        let fetched = fetch(shard, task.row_group as usize).await?;
-        self.fetched_bytes.fetch_add(fetched.bytes(), std::sync::atomic::Ordering::Relaxed);
+        let fetched = self.manifest.fetch(task.shard as usize, task.row_group as usize).await?;
+        let bytes = fetched.iter().map(Fetched::bytes).sum();
+        self.fetched_bytes.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
         let work = move || prepare(&task, self.rows(&task, fetched)?);
         let value =
             tokio::task::spawn_blocking(work).await.map_err(|e| Error::bug(format!("decoding: {e}")))??;
@@ -116,9 +116,9 @@ impl Reader {
     }
 
     /// Decodes and filters; bad data becomes a reason instead of an error under quarantine.
-    fn rows(&self, task: &Task, fetched: Fetched) -> Result<Rows> {
+    fn rows(&self, task: &Task, fetched: Vec<Fetched>) -> Result<Rows> {
         let (shard, row_group) = (task.shard as usize, task.row_group as usize);
-        let decoded = decode(&self.manifest.shards[shard], row_group, fetched, self.want);
+        let decoded = self.manifest.decode(shard, row_group, fetched, self.want);
         match decoded {
             Ok(decoded) => {
                 let verdicts = self.filter.verdicts(&decoded, self.manifest.d_in, shard, row_group);

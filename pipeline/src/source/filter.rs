@@ -35,6 +35,8 @@ pub struct RowFilter {
     heldout: f64,
     seed: u64,
     norm_max: Option<f64>,
+    /// Values at the beginning of a row whose norm counts; left out, all.
+    main: Option<usize>,
 }
 
 impl RowFilter {
@@ -47,6 +49,7 @@ impl RowFilter {
             heldout,
             seed,
             norm_max: None,
+            main: None,
         }
     }
 
@@ -54,6 +57,13 @@ impl RowFilter {
     #[must_use]
     pub fn with_norm_max(mut self, norm_max: f32) -> RowFilter {
         self.norm_max = Some(f64::from(norm_max));
+        self
+    }
+
+    /// The norm rule is about the first `values` of a row, where a row is several columns.
+    #[must_use]
+    pub fn about_first(mut self, values: usize) -> RowFilter {
+        self.main = Some(values);
         self
     }
 
@@ -102,7 +112,7 @@ impl RowFilter {
             return Some(Verdict::DroppedTokenId);
         }
         let bound = self.norm_max?;
-        let norm_sq = squared_norm(&decoded.x[row * d_in..(row + 1) * d_in]);
+        let norm_sq = squared_norm(&decoded.x[row * d_in..][..self.main.unwrap_or(d_in)]);
         (norm_sq > bound * bound).then_some(Verdict::DroppedNorm)
     }
 

@@ -56,6 +56,8 @@ pub struct Manifest {
     pub d_in: usize,
     /// Activation columns in use and the width of each. The norm rule is about the first.
     pub columns: Vec<(String, usize)>,
+    /// The same shards as the further columns see them.
+    pub(crate) more: Vec<Manifest>,
     /// Shards that could not be used (only with `on_bad = "quarantine"`).
     pub quarantined: Vec<Quarantined>,
     /// Which optional columns every shard has: `token_id`, `token`, `doc_id`, `seq_id`, `pos`.
@@ -176,7 +178,7 @@ fn finish(mut readers: Vec<Reader>, d_in: usize, mut triage: Triage) -> Result<M
     check_sequences(&shards)?;
     let name = shards.first().map(|shard| shard.reader.layout.name.clone()).unwrap_or_default();
     let (columns, notes) = (vec![(name, d_in)], notes.into_iter().collect());
-    Ok(Manifest { shards, d_in, columns, quarantined, has, notes })
+    Ok(Manifest { shards, d_in, columns, more: Vec::new(), quarantined, has, notes })
 }
 
 /// The sequence numbers of contexts come from a hash of the shard's URL.
@@ -221,6 +223,16 @@ impl Shard {
         let object = &reader.object;
         let (url, size_bytes, etag) = (object.url.clone(), object.size, object.etag.clone());
         Ok(Shard { url, size_bytes, etag, row_groups, d_in, reader: Arc::new(reader) })
+    }
+
+    /// Forgets the columns beside the activations that `has` does not name.
+    pub(crate) fn restrict(&mut self, has: Has) -> Result<()> {
+        let reader = Arc::get_mut(&mut self.reader).ok_or_else(|| Error::bug("a shard is being read"))?;
+        reader.layout.restrict(has);
+        for (i, group) in self.row_groups.iter_mut().enumerate() {
+            group.bytes = self.reader.bytes(i)?;
+        }
+        Ok(())
     }
 
     /// Activations in the shard.

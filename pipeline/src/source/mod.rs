@@ -8,6 +8,7 @@
 mod arrow_file;
 mod arrow_stream;
 mod bad_rows;
+pub mod columns;
 mod companions;
 pub mod decode;
 mod dense;
@@ -32,6 +33,7 @@ mod tests;
 mod values;
 mod width;
 
+pub use columns::scan_columns;
 pub use decode::{Decoded, Tokens, Want, decode};
 pub use fetch::{Fetched, fetch};
 pub use filter::{RowFilter, Verdict};
