@@ -6,7 +6,7 @@ use atomflow_workers::{
         Path,
         encode::{Encoder, Screen, Screening, Selected, Selection},
     },
-    learner::{ActivationBatch, DictLearner, Dictionary, Setup},
+    learner::{ActivationBatch, DictLearner, Setup},
     threads::Threads,
     variants::LearnerSpec,
 };
@@ -80,8 +80,9 @@ pub(super) fn encode(bench: &Bench, report: &mut Report) -> Result<Encoded> {
     let encoder = Encoder::all(dictionary.encoder_rows(), dictionary.encoder_bias(), d);
     let b_dec = vec![0.0; d];
     let (mut exact, mut screened) = (None, None);
+    let (path, x) = (bench.path, bench.rows.batch(0));
     let run = |screen| {
-        let select = || encoder.select(bench.path, screen, bench.rows.batch(0), &b_dec, Selection::TopK(k));
+        let select = || encoder.select(path, screen, x, &b_dec, Selection::TopK(k));
         Some(bench.threads.install(select))
     };
     let [exact_s, screened_s] =
