@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use atomflow_workers::{
-    kernels::{Path, encode::{Encoder, Screen, Selection}},
+    kernels::{
+        Path,
+        encode::{Encoder, Screen, Selection},
+    },
     random::{hash, unit},
     threads::Threads,
 };

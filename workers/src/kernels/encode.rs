@@ -18,16 +18,16 @@ mod vnni;
 
 use rayon::prelude::*;
 
-pub use self::{
-    quantise::Quantised,
-    rehearsal::Rehearsal,
-    screen::{Screen, Screened, Screening},
-};
 use self::{
     block::block_rows,
     rows::{Rows, assemble},
     screen::Call,
     sink::{Above, BatchTop, RowTop, Sink, cut},
+};
+pub use self::{
+    quantise::Quantised,
+    rehearsal::Rehearsal,
+    screen::{Screen, Screened, Screening},
 };
 use super::{real::Real, simd::Path};
 use crate::codes::Codes;

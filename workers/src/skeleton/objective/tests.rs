@@ -135,7 +135,8 @@ fn loss_at(p: &Parameters<f64>, x: &[f64], objective: &Objective, dead: &[u32], 
     }
     let encoder = Encoder::subset(&p.w_enc.value, &p.b_enc.value, D, dead);
     let selection = Selection::TopK(objective.k_aux);
-    let Selected { codes, values, .. } = encoder.select(Path::Portable, Screen::Off, x, &p.b_dec.value, selection);
+    let Selected { codes, values, .. } =
+        encoder.select(Path::Portable, Screen::Off, x, &p.b_dec.value, selection);
     let mut hat = vec![0f64; x.len()];
     gather::decode(Path::Portable, &codes, &values, &p.w_dec.value, &[0.0; D], &mut hat);
     let norms: Vec<f64> = detached.chunks(D).map(|r| r.iter().map(|v| v * v).sum()).collect();
@@ -161,7 +162,8 @@ fn gradients_equal_central_differences() {
             let objective = Objective { per_variance, ..objective };
             let (p, x) = golden::<f64>();
             let detached = error_of(&p, &x, objective.k);
-            let step = Step { path: Path::best(), screen: Screen::Off, parameters: &p, x: &x, lanes: LANES, dead };
+            let step =
+                Step { path: Path::best(), screen: Screen::Off, parameters: &p, x: &x, lanes: LANES, dead };
             let grads = dense(&p, &objective.evaluate(&step));
             for (which, grad) in grads.iter().enumerate() {
                 for (i, &g) in grad.iter().enumerate() {
@@ -187,7 +189,14 @@ fn gradients_equal_central_differences() {
 fn every_path_gives_the_same_bits() {
     let (p, x) = golden::<f32>();
     let of = |path| {
-        let step = Step { path, screen: Screen::Off, parameters: &p, x: &x, lanes: &[0, 2, 5], dead: &[8, 9, 10, 11] };
+        let step = Step {
+            path,
+            screen: Screen::Off,
+            parameters: &p,
+            x: &x,
+            lanes: &[0, 2, 5],
+            dead: &[8, 9, 10, 11],
+        };
         dense(&p, &TOP_K_AUX.evaluate(&step))
     };
     for path in Path::available() {
