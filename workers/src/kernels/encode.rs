@@ -1,7 +1,7 @@
 //! Encode and select in one pass: pre-activations live in registers and are never stored.
 //!
 //! `pre_acts = (x − b_dec)·w_encᵀ + b_enc`, in a register tile accumulated over the whole of `d_in`
-//! ([`block`]); a [`sink`] keeps what the [`Selection`] asks for. Exact, ties included: every path,
+//! (`block`); a sink keeps what the [`Selection`] asks for. Exact, ties included: every path,
 //! and the int8 pre-screen, give the same pairs and the same bits.
 
 mod avx512;

@@ -82,7 +82,12 @@ impl Candidates {
     }
 
     /// What stands in place of the guesses.
-    pub(super) fn values(&mut self) -> &mut [f32] {
+    pub(super) fn values(&self) -> &[f32] {
+        &self.guesses
+    }
+
+    /// See [`Candidates::values`].
+    pub(super) fn values_mut(&mut self) -> &mut [f32] {
         &mut self.guesses
     }
 

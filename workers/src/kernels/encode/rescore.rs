@@ -81,7 +81,7 @@ impl Rescore<'_> {
                     3 => dots[..3].copy_from_slice(&avx512::dots([x(0), x(1), x(2)], w)),
                     _ => dots = avx512::dots([x(0), x(1), x(2), x(3)], w),
                 }
-                let values = self.candidates.values();
+                let values = self.candidates.values_mut();
                 now.iter().zip(dots).for_each(|(entry, dot)| values[entry.1 as usize] = dot + bias);
                 entries = later;
             }
@@ -90,7 +90,7 @@ impl Rescore<'_> {
 
     /// The codes of one row, or `None` if the bound does not separate or the guess was too high.
     #[inline(always)]
-    fn exact(&mut self, row: usize) -> Option<Vec<(u32, f32)>> {
+    fn exact(&self, row: usize) -> Option<Vec<(u32, f32)>> {
         let guess = self.candidates.thresholds[row];
         if guess == f32::INFINITY {
             return None;
@@ -102,21 +102,21 @@ impl Rescore<'_> {
             bound * 2.0f32.mul_add(bias, 2.0 * norm * self.weights.norm(column as usize))
         };
         let columns = self.candidates.columns(row);
-        let slacks: Vec<f32> = columns.iter().map(|&c| slack(c)).collect();
+        let widest = columns.iter().fold(0f32, |widest, &column| widest.max(slack(column)));
         let values = &self.candidates.values()[span];
-        let lower: Vec<f32> = values.iter().zip(&slacks).map(|(v, s)| or_least(v - s)).collect();
-        let reaching = lower.iter().filter(|&&l| l >= 0.0).count();
-        let kth = if reaching >= self.k { order::near_kth(&lower, |l| l, self.k, 0, 0.0).bound } else { 0.0 };
+        let reaching = values.iter().fold(0u32, |n, &v| n + u32::from(v >= 0.0)) as usize;
+        let kth = if reaching >= self.k {
+            (order::near_kth(values, |v| v, self.k, 0, 0.0).bound - widest).max(0.0)
+        } else {
+            0.0
+        };
         if kth < guess {
             return None;
         }
-        let survives = |at: usize| {
-            let upper = values[at] + slacks[at];
-            // What is not a number has to be looked at.
-            upper >= kth || upper.is_nan()
-        };
-        let at: Vec<usize> = (0..values.len()).filter(|&at| survives(at)).collect();
-        let mut columns: Vec<u32> = at.iter().map(|&at| self.candidates.columns(row)[at]).collect();
+        // What is not a number has to be looked at.
+        let survives = |v: f32| v + widest >= kth || v.is_nan();
+        let listed = self.candidates.columns(row).iter().zip(values);
+        let mut columns: Vec<u32> = listed.filter(|(_, v)| survives(**v)).map(|(&c, _)| c).collect();
         let mut values = self.chains(row, &columns);
         Some(best(&mut columns, &mut values, self.k))
     }
@@ -152,11 +152,6 @@ fn best(columns: &mut [u32], values: &mut [f32], k: usize) -> Vec<(u32, f32)> {
         kept
     };
     columns[..kept].iter().copied().zip(values[..kept].iter().copied()).collect()
-}
-
-/// What is not a number bounds nothing from below.
-fn or_least(v: f32) -> f32 {
-    if v.is_nan() { f32::NEG_INFINITY } else { v }
 }
 
 /// Candidates by latent.
