@@ -1,64 +1,91 @@
-//! Nearest latents by decoder cosine: exact, block by block.
+//! Nearest latents by decoder cosine: candidates from the encoder's kernel, ranked by their own products.
 
 use std::ops::Range;
 
+use atomflow_workers::kernels::{
+    Path,
+    encode::{Encoder, Screen, Selection},
+    simd::Kernel,
+    vector::dot,
+};
 use rayon::prelude::*;
 
-/// Atoms compared at a time; a block of them stays in the cache.
-const BLOCK: usize = 64;
+/// Latents looked at beyond those asked for: a candidate is chosen by a product that is rounded once
+/// more than the cosine it is ranked by.
+const SLACK: usize = 8;
+/// Added to every product, so that all of them are positive: the kernel selects among positive ones.
+const OFFSET: f32 = 2.0;
 
 /// For each latent of `latents`, the `count` other latents with the largest cosine, best first, ties to
-/// the smaller latent. `atoms` is row-major `[n_latents, d_in]`.
+/// the smaller latent. `atoms` is row-major `[n_latents, d_in]`, of unit norm or zero.
 ///
-/// Costs `latents · n_latents · d_in` multiply-adds. The sum of one pair has a fixed order, so the
-/// number of threads does not matter.
+/// Costs `latents · n_latents · d_in` multiply-adds at the speed of the encoder. The sum of one pair has
+/// a fixed order, so the number of threads does not matter.
 pub fn nearest(atoms: &[f32], d_in: usize, latents: Range<usize>, count: usize) -> Vec<Vec<(u32, f32)>> {
-    let norms: Vec<f32> = atoms.chunks_exact(d_in).map(|atom| dot(atom, atom).sqrt()).collect();
-    let blocks: Vec<Range<usize>> =
-        latents.clone().step_by(BLOCK).map(|from| from..latents.end.min(from + BLOCK)).collect();
-    blocks
-        .into_par_iter()
-        .flat_map_iter(|block| nearest_of_block(atoms, d_in, &norms, block, count))
-        .collect()
+    let (bias, zero) = (vec![OFFSET; atoms.len() / d_in], vec![0.0; d_in]);
+    let of = &atoms[latents.start * d_in..latents.end * d_in];
+    let selection = Selection::TopK(count + 1 + SLACK);
+    let chosen =
+        Encoder::all(atoms, &bias, d_in).select(Path::best(), Screen::Off, of, &zero, selection).codes;
+    let ranked = |row: usize| {
+        let cosines = Cosines { atoms, d_in, latent: latents.start + row, others: chosen.row(row).0 };
+        let mut ranked = Path::best().run(cosines);
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        ranked.truncate(count);
+        ranked
+    };
+    (0..latents.len()).into_par_iter().map(ranked).collect()
 }
 
-fn nearest_of_block(
-    atoms: &[f32],
+/// The cosines of one latent with some others, itself left out.
+struct Cosines<'a> {
+    atoms: &'a [f32],
     d_in: usize,
-    norms: &[f32],
-    block: Range<usize>,
-    count: usize,
-) -> Vec<Vec<(u32, f32)>> {
-    let mut best = vec![Vec::with_capacity(count + 1); block.len()];
-    for (other, atom) in atoms.chunks_exact(d_in).enumerate() {
-        for latent in block.clone().filter(|&latent| latent != other) {
-            let scale = norms[latent] * norms[other];
-            let product = dot(&atoms[latent * d_in..(latent + 1) * d_in], atom);
-            let cosine = if scale > 0.0 { product / scale } else { 0.0 };
-            insert(&mut best[latent - block.start], count, (other as u32, cosine));
-        }
-    }
-    best
+    latent: usize,
+    others: &'a [u32],
 }
 
-/// Keeps the list sorted; others come in ascending order, so an equal cosine goes behind.
-fn insert(best: &mut Vec<(u32, f32)>, count: usize, candidate: (u32, f32)) {
-    if best.len() == count && best.last().is_none_or(|last| last.1 >= candidate.1) {
-        return;
+impl Kernel for Cosines<'_> {
+    type Output = Vec<(u32, f32)>;
+
+    #[inline(always)]
+    fn run(self) -> Vec<(u32, f32)> {
+        let own = &self.atoms[self.latent * self.d_in..][..self.d_in];
+        let (square, mut cosines) = (dot(own, own), Vec::with_capacity(self.others.len()));
+        for &other in self.others {
+            if other as usize != self.latent {
+                let atom = &self.atoms[other as usize * self.d_in..][..self.d_in];
+                let scale = (square * dot(atom, atom)).sqrt();
+                let cosine = if scale > 0.0 { dot(own, atom) / scale } else { 0.0 };
+                cosines.push((other, cosine));
+            }
+        }
+        cosines
     }
-    let at = best.partition_point(|kept| kept.1 >= candidate.1);
-    best.insert(at, candidate);
-    best.truncate(count);
 }
 
-/// Eight running sums, so that the loop vectorises in a fixed order.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let ((a8, a_rest), (b8, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
-    let mut sums = [0f32; 8];
-    for (a, b) in a8.iter().zip(b8) {
-        for lane in 0..8 {
-            sums[lane] += a[lane] * b[lane];
+#[cfg(test)]
+mod tests {
+    use atomflow_workers::random::{hash, unit};
+
+    use super::*;
+
+    #[test]
+    fn nearest_equal_a_sort_of_all_cosines() {
+        let (n, d) = (137, 19);
+        let mut atoms: Vec<f32> = (0..n * d).map(|i| (unit(hash(&[i as u64])) - 0.5) as f32).collect();
+        atoms.chunks_mut(d).for_each(atomflow_workers::kernels::vector::normalize);
+        atoms[5 * d..6 * d].fill(0.0);
+        atoms.copy_within(20 * d..21 * d, 40 * d);
+        for (range, count) in [(0..n, 4), (30..61, 10), (3..4, n)] {
+            let found = nearest(&atoms, d, range.clone(), count);
+            for (latent, found) in range.zip(found) {
+                let others: Vec<u32> = (0..n as u32).collect();
+                let mut all = Cosines { atoms: &atoms, d_in: d, latent, others: &others }.run();
+                all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+                all.truncate(count);
+                assert_eq!(found, all, "latent {latent}");
+            }
         }
     }
-    sums.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
 }

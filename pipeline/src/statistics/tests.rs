@@ -304,7 +304,9 @@ impl Dictionary for Atoms {
 }
 
 fn atoms() -> Atoms {
-    Atoms((0..LATENTS * D).map(|i| unit(hash(&[i as u64])) as f32 - 0.5).collect(), vec![0.0; LATENTS])
+    let mut atoms: Vec<f32> = (0..LATENTS * D).map(|i| unit(hash(&[i as u64])) as f32 - 0.5).collect();
+    atoms.chunks_mut(D).for_each(atomflow_workers::kernels::vector::normalize);
+    Atoms(atoms, vec![0.0; LATENTS])
 }
 
 fn about() -> About {
