@@ -30,6 +30,11 @@ pub use self::{
 use super::{real::Real, simd::Path};
 use crate::codes::Codes;
 
+/// See [`super::peak::fma`]; `None` for [`Path::Portable`].
+pub(super) fn fma_peak(path: Path, rounds: u64) -> Option<f32> {
+    avx512::peak(path, rounds)
+}
+
 /// See [`super::peak::int8`].
 pub(super) fn int8_peak(rounds: u64) -> Option<i32> {
     vnni::peak(rounds)
