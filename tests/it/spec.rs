@@ -426,3 +426,59 @@ fn deep_nesting_is_refused_and_not_followed() {
     refused(GOOD, &[&format!("{}x=1", "a.".repeat(5000))]);
     refused(GOOD, &[&format!("name={}", "[".repeat(5000))]);
 }
+
+/// Two tables and a sweep instead of the one.
+const SWEEP: &str = r#"name = "night"
+[source]
+url = "shards/*.parquet"
+[[learner]]
+kind = "topk"
+n_latents = 2304
+k = 32
+[[learner]]
+kind = "topk"
+n_latents = 64
+sweep = { k = [4, 8], "schedule.lr" = [1e-3, 2e-3] }
+"#;
+
+fn names(spec: &JobSpec) -> Vec<String> {
+    spec.job.learners().unwrap().into_iter().map(|learner| learner.name).collect()
+}
+
+#[test]
+fn a_sweep_is_every_combination_in_order() {
+    let spec = parse(SWEEP, &[]).unwrap();
+    let swept = ["topk-n64-k4-lr0.001", "topk-n64-k4-lr0.002", "topk-n64-k8-lr0.001", "topk-n64-k8-lr0.002"];
+    assert_eq!(names(&spec)[1..], swept);
+    assert_eq!(names(&spec)[0], "topk-n2304-k32");
+    // One table, however written, is a job of one learner.
+    let one = GOOD.replace("[learner]", "[[learner]]");
+    assert_eq!(parse(&one, &[]).unwrap().job, parse(GOOD, &[]).unwrap().job);
+    let set = parse(GOOD, &["learner.sweep={n_latents=[64, 128], seed=[1, 2]}", "learner.name=x"]).unwrap();
+    assert_eq!(names(&set), ["x-n64-seed1", "x-n64-seed2", "x-n128-seed1", "x-n128-seed2"]);
+    let set = parse(SWEEP, &["learner[0].k=16", "learner[1].sweep.k=[2]"]).unwrap();
+    assert_eq!(names(&set)[..2], ["topk-n2304-k16", "topk-n64-k2-lr0.001"]);
+}
+
+#[test]
+fn faults_of_several_learners_name_their_line() {
+    let changed = |from: &str, to: &str| refused(&SWEEP.replacen(from, to, 1), &[]);
+    assert_says(&changed("k = 32", "k = 0"), "job.toml:7:1", &["`learner[0].k`", "between 1 and"]);
+    assert_says(&changed("k = [4, 8]", "k = [4, 80]"), "job.toml:11", &["less than learner[3].k (80)"]);
+    assert_says(&changed("k = [4", "kk = [4"), "job.toml:11", &["unknown field `kk`", "did you mean `k`?"]);
+    assert_says(&changed("[4, 8]", "4"), "job.toml:11", &["must be a list of values", "learner[1].sweep.k"]);
+    assert_says(&changed("[4, 8]", "[]"), "job.toml:11", &["names no value"]);
+    assert_says(&changed("[4, 8]", "[4, \"many\"]"), "job.toml:11", &["a whole number", "many"]);
+    assert_says(
+        &changed("kind = \"topk\"\nn_latents = 64", "kind = \"tpk\"\nn_latents = 64"),
+        "job.toml:9",
+        &["`tpk`"],
+    );
+    let twins = SWEEP
+        .replace("kind", "name = \"same\"\nkind")
+        .replace("sweep = { k = [4, 8], \"schedule.lr\" = [1e-3, 2e-3] }", "k = 4");
+    assert_says(&refused(&twins, &[]), "job.toml:10:1", &["`same` is the name of another learner"]);
+    assert_says(&refused(SWEEP, &["learner.k=3"]), "--set learner.k=3", &["learner[0].k=64"]);
+    assert_says(&refused(SWEEP, &["learner[7].k=3"]), "--set learner[7].k=3", &["not a table"]);
+    assert_says(&refused(GOOD, &["learner.name=a/b"]), "--set", &["becomes part of paths"]);
+}

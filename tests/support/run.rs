@@ -154,6 +154,16 @@ impl Job {
         fs::write(self.path("job.toml"), spec).unwrap();
     }
 
+    /// Learns with these from now on: the fields of one `[learner]`, or of each `[[learner]]`.
+    pub fn learners(&self, tables: &[&str]) {
+        let spec = fs::read_to_string(self.path("job.toml")).unwrap();
+        let (before, rest) = spec.split_once("[learner]").or(spec.split_once("[[learner]]")).unwrap();
+        let after = rest.split_once("[harvest]").unwrap().1;
+        let header = if tables.len() == 1 { "[learner]" } else { "[[learner]]" };
+        let tables: String = tables.iter().map(|table| format!("{header}\n{table}\n")).collect();
+        fs::write(self.path("job.toml"), format!("{before}{tables}[harvest]{after}")).unwrap();
+    }
+
     /// A path in the job's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
@@ -262,8 +272,13 @@ pub fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
 /// name (`…#1`). In JSON objects the writer token, the generation and the seconds are blanked.
 /// `epoch/train-…` depends on how often checkpoints are taken, and is left out too.
 pub fn result(directory: &Path) -> BTreeMap<String, String> {
+    // Those of one of several learners lie below `learners/<name>/`.
+    let own = |name: &String| match name.strip_prefix("learners/").and_then(|rest| rest.split_once('/')) {
+        Some((_, own)) => own.to_owned(),
+        None => name.clone(),
+    };
     let tells_of_processes = |name: &String| {
-        ["gen/", "checkpoint/", "_probe/", "epoch/train-"].iter().any(|p| name.starts_with(p))
+        ["gen/", "checkpoint/", "_probe/", "epoch/train-"].iter().any(|p| own(name).starts_with(p))
             || name.contains('#')
     };
     let all = files(directory).into_iter().filter(|(name, _)| !tells_of_processes(name));

@@ -3,6 +3,8 @@
 //! Each column is a manifest of its own, so that every layout that one column may have, any may have,
 //! and only the chunks of the columns in use are fetched, each once.
 
+use std::collections::BTreeSet;
+
 use super::{
     Columns, Decoded, Fetched, Has, Manifest, Quarantined, SourceSpec, Want,
     manifest::{Shard, scan},
@@ -36,7 +38,7 @@ fn join(all: &mut Manifest, mut more: Vec<Manifest>) -> Result<()> {
         more.iter_mut().flat_map(|one| std::mem::take(&mut one.quarantined)).collect();
     let usable = |shard: &Shard| unusable.iter().all(|q| q.url != shard.url);
     all.shards.retain(usable);
-    let known: Vec<String> = all.quarantined.iter().map(|q| q.url.clone()).collect();
+    let mut known: BTreeSet<String> = all.quarantined.iter().map(|q| q.url.clone()).collect();
     for one in &mut more {
         one.shards.retain(|shard| all.shards.iter().any(|s| s.url == shard.url));
         for (shard, other) in all.shards.iter_mut().zip(&one.shards) {
@@ -48,8 +50,8 @@ fn join(all: &mut Manifest, mut more: Vec<Manifest>) -> Result<()> {
     if all.shards.is_empty() {
         return Err(Error::data("no shard holds all activation columns in use").field("source.url"));
     }
-    all.quarantined.extend(unusable.into_iter().filter(|q| !known.contains(&q.url)));
-    all.quarantined.dedup_by(|a, b| a.url == b.url);
+    let new = |q: &Quarantined| known.insert(q.url.clone());
+    all.quarantined.extend(unusable.into_iter().filter(new));
     all.more = more;
     Ok(())
 }
