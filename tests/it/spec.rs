@@ -464,7 +464,7 @@ fn a_sweep_is_every_combination_in_order() {
 fn faults_of_several_learners_name_their_line() {
     let changed = |from: &str, to: &str| refused(&SWEEP.replacen(from, to, 1), &[]);
     assert_says(&changed("k = 32", "k = 0"), "job.toml:7:1", &["`learner[0].k`", "between 1 and"]);
-    assert_says(&changed("k = [4, 8]", "k = [4, 80]"), "job.toml:11", &["less than learner[3].k (80)"]);
+    assert_says(&changed("k = [4, 8]", "k = [4, 80]"), "job.toml:10:1", &["less than learner[3].k (80)"]);
     assert_says(&changed("k = [4", "kk = [4"), "job.toml:11", &["unknown field `kk`", "did you mean `k`?"]);
     assert_says(&changed("[4, 8]", "4"), "job.toml:11", &["must be a list of values", "learner[1].sweep.k"]);
     assert_says(&changed("[4, 8]", "[]"), "job.toml:11", &["names no value"]);

@@ -157,7 +157,7 @@ impl Job {
     /// Learns with these from now on: the fields of one `[learner]`, or of each `[[learner]]`.
     pub fn learners(&self, tables: &[&str]) {
         let spec = fs::read_to_string(self.path("job.toml")).unwrap();
-        let (before, rest) = spec.split_once("[learner]").or(spec.split_once("[[learner]]")).unwrap();
+        let (before, rest) = spec.split_once("[[learner]]").or(spec.split_once("[learner]")).unwrap();
         let after = rest.split_once("[harvest]").unwrap().1;
         let header = if tables.len() == 1 { "[learner]" } else { "[[learner]]" };
         let tables: String = tables.iter().map(|table| format!("{header}\n{table}\n")).collect();
