@@ -36,24 +36,41 @@ const LATENTS_PER_PART: usize = 512;
 type Rows<'a> = &'a (dyn Fn(Range<u32>) -> Result<RecordBatch> + Sync);
 
 impl Engine {
-    /// Publishes the tables of every dictionary, one after the other.
+    /// Publishes the tables of every dictionary: as many at a time as there are threads, since much of
+    /// it is one thread's work.
     pub(super) fn publish(&self, frozen: Vec<Frozen>, harvested: &[Vec<Harvested>]) -> Result<()> {
-        for (frozen, harvested) in frozen.iter().zip(harvested) {
-            let output = &self.learners[frozen.learner].output;
-            let through = self.failures.has(frozen.learner)
-                || self.tokio.block_on(commit::read_manifest(output))?.is_some();
-            if through {
-                continue;
-            }
-            match self.failures.shield(|| self.publish_one(frozen, harvested)).and_then(|done| done) {
-                // Of one learner alone; anything else is the store's or everybody's.
-                Err(error) if error.kind == Kind::Bug => {
-                    self.failures.add(frozen.learner, error, &Stop::default());
+        let all: Vec<(&Frozen, &Vec<Harvested>)> = frozen.iter().zip(harvested).collect();
+        for some in all.chunks(self.threads.count().max(1)) {
+            std::thread::scope(|scope| {
+                let mut running = Vec::new();
+                for &(frozen, harvested) in some {
+                    running.push(scope.spawn(move || self.publish_shielded(frozen, harvested)));
                 }
-                done => done?,
-            }
+                for thread in running {
+                    thread.join().map_err(|_| Error::bug("a publishing thread panicked"))??;
+                }
+                Ok::<(), Error>(())
+            })?;
         }
         self.commit_failures()
+    }
+
+    /// Publishes one that is not published and has not failed; what is wrong with it alone is its failure.
+    fn publish_shielded(&self, frozen: &Frozen, harvested: &[Harvested]) -> Result<()> {
+        let output = &self.learners[frozen.learner].output;
+        let through = self.failures.has(frozen.learner)
+            || self.tokio.block_on(commit::read_manifest(output))?.is_some();
+        if through {
+            return Ok(());
+        }
+        match self.failures.shield(|| self.publish_one(frozen, harvested)).and_then(|done| done) {
+            // Anything else is the store's or everybody's.
+            Err(error) if error.kind == Kind::Bug => {
+                self.failures.add(frozen.learner, error, &Stop::default());
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     fn publish_one(&self, frozen: &Frozen, harvested: &[Harvested]) -> Result<()> {

@@ -6,6 +6,7 @@
 pub mod dead_latents;
 pub mod gradient;
 pub mod init;
+pub mod median;
 pub mod objective;
 pub mod parameters;
 pub mod rooms;
