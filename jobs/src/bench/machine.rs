@@ -18,8 +18,8 @@ pub(super) struct Machine {
     pub(super) bytes_per_s: f64,
 }
 
-/// Rounds of a register loop: some ten milliseconds.
-const ROUNDS: u64 = 200_000;
+/// Rounds of a register loop: a tenth of a second, in which the threads find cores of their own.
+const ROUNDS: u64 = 30_000_000;
 /// Floats per array and thread: 32 MB, beyond the share of a thread in any last cache.
 const FLOATS: usize = 1 << 23;
 
