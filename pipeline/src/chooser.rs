@@ -73,7 +73,7 @@ impl Chooser {
         if self.uses < 2 * TRIALS {
             return self.uses % 2 == 1;
         }
-        self.faster() != (self.uses % LOOK_AGAIN == 0)
+        self.faster() != self.uses.is_multiple_of(LOOK_AGAIN)
     }
 
     /// It took so long.

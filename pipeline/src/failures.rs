@@ -137,7 +137,7 @@ mod tests {
             assert!(shielded());
             panic!("latent 9 is odd")
         });
-        let error: Error = error.map(|()| ()).unwrap_err();
+        let error: Error = error.unwrap_err();
         assert_eq!(error.kind, Kind::Bug);
         assert!(error.message().contains("latent 9 is odd"), "{error}");
         assert!(!shielded());

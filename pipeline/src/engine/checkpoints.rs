@@ -41,6 +41,9 @@ struct Checkpoints {
     commits: BTreeMap<u64, (TrainCommit, FileEntry)>,
 }
 
+/// A window, and every live learner as it stood after it.
+type Common = (u64, Vec<(Seat, History)>);
+
 impl Engine {
     pub(super) fn history(&self, at: usize, calibration: Calibration) -> History {
         let output = self.learners[at].output.clone();
@@ -49,7 +52,7 @@ impl Engine {
 
     /// The newest window after which all `live` learners have a checkpoint that is intact, and they as
     /// they were then.
-    pub(super) fn common_checkpoint(&self, live: &[usize]) -> Result<Option<(u64, Vec<(Seat, History)>)>> {
+    pub(super) fn common_checkpoint(&self, live: &[usize]) -> Result<Option<Common>> {
         let all: Vec<Checkpoints> = live.iter().map(|&at| self.checkpoints(at)).collect::<Result<_>>()?;
         let has = |window: &&u64| all.iter().all(|one| one.commits.contains_key(window));
         let windows: Vec<u64> =
