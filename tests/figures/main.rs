@@ -1,4 +1,4 @@
-//! Programs that print figures: `figures decoding`, `figures reading`, `figures memory` and `figures many`.
+//! Programs that print figures: `figures decoding`, `figures reading` and `figures memory`.
 //! Ratios within one run are what counts; absolute times depend on the machine. Not part of the tests.
 #![allow(
     clippy::print_stdout,
@@ -9,7 +9,6 @@
 )]
 
 mod decoding;
-mod many;
 mod memory;
 mod reading;
 mod shards;
@@ -18,10 +17,9 @@ fn main() {
     match std::env::args().nth(1).as_deref() {
         Some("decoding") => decoding::print(),
         Some("reading") => reading::print(),
-        Some("many") => many::print(),
         Some("memory") => memory::print(),
         _ => println!(
-            "figures decoding | reading | memory | many\n\nBuild with --release, on an otherwise idle machine."
+            "figures decoding | reading | memory\n\nBuild with --release, on an otherwise idle machine."
         ),
     }
 }
