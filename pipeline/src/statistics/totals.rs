@@ -229,7 +229,7 @@ impl Statistics {
         Ok(([train?, heldout?, dropped?], total(7)?, total(8)?, fixed))
     }
 
-    /// The strongest co-firing neighbours of every latent, best first (see [`neighbours`]).
+    /// The strongest co-firing neighbours of every latent, best first. Ranked by Jaccard on the sample.
     pub fn neighbours(&self, totals: &RunTotals) -> Result<Vec<Vec<Neighbour>>> {
         let fires: Vec<i64> = totals.latents.iter().map(|latent| latent.fires_sampled).collect();
         let mut best = neighbours::Best::new(&fires, self.harvest.neighbours);
