@@ -2,10 +2,14 @@
 
 use std::{fs::File, path::Path, time::Instant};
 
-use atomflow_pipeline::run::{Job, stream};
+use atomflow_pipeline::{
+    chooser::Hold,
+    run::{Job, stream},
+};
 use atomflow_workers::{
     learner::{ActivationBatch, DictLearner, Dictionary, Mismatch, StepReport},
     state::LearnerState,
+    threads::Threads,
 };
 use parquet::arrow::{ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder};
 
@@ -63,6 +67,7 @@ fn job(directory: &Path) -> Job {
 /// Prints one line per layout; the two sides take turns, best of five each.
 pub(crate) fn print() {
     println!("layout               bare loop rows/s   through the graph rows/s   ratio");
+    let threads = Threads::new(0).unwrap();
     for layout in [Layout::List, Layout::Binary] {
         let directory = tempfile::tempdir().unwrap();
         shards::write(directory.path(), layout, 4, 32_768);
@@ -70,7 +75,7 @@ pub(crate) fn print() {
         let (mut loops, mut streams) = (0f64, 0f64);
         for _ in 0..5 {
             loops = loops.max(rate(bare(directory.path())));
-            let streamed = stream(&job(directory.path()), 1, Box::new(Nothing)).unwrap();
+            let streamed = stream(&job(directory.path()), 1, Hold::new(&threads), Box::new(Nothing)).unwrap();
             streams = streams.max(rate((streamed.rows, streamed.seconds)));
         }
         println!("{:<20} {loops:>16.0} {streams:>26.0} {:>7.2}", format!("{layout:?} f16"), streams / loops);

@@ -27,17 +27,15 @@ impl Machine {
     /// Measures; takes about a second.
     pub(super) fn measure(path: Path, threads: &Threads) -> Machine {
         let count = threads.count() as f64;
-        let (mut integers, mut triads) = (false, f64::INFINITY);
+        let mut integers = false;
         let [fma_s, int8_s] = in_turns(
             8,
             [&mut || drop(threads.on_each(|| peak::fma(path, ROUNDS))), &mut || {
                 integers = threads.on_each(|| peak::int8(ROUNDS)).iter().all(Option::is_some)
             }],
         );
-        for seconds in threads.on_each(|| triad(path)) {
-            // The slowest thread: bandwidth is shared.
-            triads = if triads.is_finite() { triads.max(seconds) } else { seconds };
-        }
+        // The slowest thread: bandwidth is shared.
+        let triads = threads.on_each(|| triad(path)).into_iter().fold(0.0, f64::max);
         Machine {
             flops: count * (ROUNDS * peak::FMA_FLOPS) as f64 / fma_s,
             int8_ops: integers.then(|| count * (ROUNDS * peak::INT8_OPS) as f64 / int8_s),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use atomflow_pipeline::{
     Error, Result,
+    chooser::Hold,
     run::{self, Job, Layout, Streamed},
 };
 use atomflow_workers::{
@@ -112,16 +113,18 @@ pub(super) fn report(stream: &Stream) -> Result<Report> {
 fn measure(stream: &Stream, report: &mut Report, name: &str, url: &str, d_in: usize) -> Result<()> {
     let shape = Shape { d: d_in, ..stream.shape.clone() };
     let job = job(url, &shape)?;
-    let mut idle: Option<Streamed> = None;
+    let (threads, mut idle) = (threads(shape.threads)?, None::<Streamed>);
     for _ in 0..shape.rounds.max(1) {
-        let again = run::stream(&job, stream.workers, Box::new(Nothing { d_in }))?;
+        let again = run::stream(&job, stream.workers, Hold::new(&threads), Box::new(Nothing { d_in }))?;
         if idle.is_none_or(|best| again.seconds < best.seconds) {
             idle = Some(again);
         }
     }
     let idle = idle.unwrap_or_default();
     let rows = Rows::new(&shape)?;
-    let learned = run::stream(&job, stream.workers, learner(&shape, &rows, &threads(shape.threads)?)?)?;
+    let hold = Hold::new(&threads);
+    let learner = learner(&shape, &rows, hold.threads())?;
+    let learned = run::stream(&job, stream.workers, hold, learner)?;
     let bytes = (d_in * 2) as f64;
     report.part(Part {
         name: format!("{name}: {} rows to a learner that does nothing", idle.rows),

@@ -5,14 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use atomflow_workers::{
-    learner::{DictLearner, StepReport},
-    threads::Threads,
-};
+use atomflow_workers::learner::{DictLearner, StepReport};
 
 use super::{plan, tokio_runtime};
 use crate::{
-    Error, Result,
+    Result,
     chooser::Hold,
     device::{Device, Work},
     failures::Failures,
@@ -36,11 +33,12 @@ pub struct Streamed {
     pub waited_s: f64,
 }
 
-/// Sends every row of the job through the train graph into `learner` and commits nothing.
+/// Sends every row of the job through the train graph into `learner`, which runs on the threads of
+/// `hold`, and commits nothing.
 ///
 /// # Errors
 /// As for a run, up to the end of training.
-pub fn stream(job: &Job, workers: usize, learner: Box<dyn DictLearner>) -> Result<Streamed> {
+pub fn stream(job: &Job, workers: usize, hold: Hold, learner: Box<dyn DictLearner>) -> Result<Streamed> {
     let tokio = tokio_runtime()?;
     let manifest = Arc::new(tokio.block_on(scan(&job.source))?);
     let plan = Arc::new(plan(job, &manifest)?);
@@ -56,8 +54,7 @@ pub fn stream(job: &Job, workers: usize, learner: Box<dyn DictLearner>) -> Resul
     let (stop, began) = (reader.stop.clone(), Instant::now());
     let view = View { column: 0..manifest.d_in, scale: 1.0, width: manifest.d_in };
     let field = "learner".to_owned();
-    let threads = Threads::new(0).map_err(|e| Error::retry(e.to_string()))?;
-    let (sums, hold) = (StepReport::default(), Hold::new(&threads));
+    let (sums, threads) = (StepReport::default(), hold.threads().clone());
     let seat = Seat { learner: 0, view, sums, field, dictionary: learner, hold };
     let waited = Arc::new(Mutex::new(Duration::ZERO));
     let noted = Arc::clone(&waited);

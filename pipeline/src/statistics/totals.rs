@@ -105,6 +105,14 @@ pub struct Neighbour {
     pub n_both: i64,
 }
 
+/// Reads one partial of one shard.
+type Read = fn(&dyn PartialSource, u32, Partial, Range<u32>) -> Result<RecordBatch>;
+
+/// All columns.
+const WHOLE: Read = |source, shard, partial, latents| source.read(shard, partial, latents);
+/// The columns that are not lists.
+const KEYS: Read = |source, shard, partial, latents| source.keys(shard, partial, latents);
+
 /// (order, seq, start, shard, row): the total order of a list, over all shards.
 type Ranked = (u64, i64, i64, u32, u64);
 
@@ -169,25 +177,16 @@ impl Statistics {
         latents.clone().step_by(step).map(move |from| from..latents.end.min(from + step as u32))
     }
 
+    /// What shards put into a view, by one of the ways of reading a [`PartialSource`].
     fn feed<D, R>(
         &self,
+        read: Read,
         partial: Partial,
         latents: Range<u32>,
         rows: impl Fn(u32, &RecordBatch) -> Result<Vec<(D, R)>> + Send + Sync + 'static,
     ) -> Feed<D, R> {
         let source = self.source.clone();
-        Arc::new(move |shard| rows(shard, &source.read(shard, partial, latents.clone())?))
-    }
-
-    /// The same from the columns that are not lists.
-    fn feed_keys<D, R>(
-        &self,
-        partial: Partial,
-        latents: Range<u32>,
-        rows: impl Fn(u32, &RecordBatch) -> Result<Vec<(D, R)>> + Send + Sync + 'static,
-    ) -> Feed<D, R> {
-        let source = self.source.clone();
-        Arc::new(move |shard| rows(shard, &source.keys(shard, partial, latents.clone())?))
+        Arc::new(move |shard| rows(shard, &read(&*source, shard, partial, latents.clone())?))
     }
 
     /// Sums per latent and over rows.
@@ -201,9 +200,10 @@ impl Statistics {
     }
 
     fn latents(&self, range: Range<u32>, fixed: FixedPoint) -> Result<Vec<LatentTotal>> {
-        let feed = self.feed(Partial::Latents, range.clone(), move |_, batch| latent_sums(batch, fixed));
+        let feed =
+            self.feed(WHOLE, Partial::Latents, range.clone(), move |_, batch| latent_sums(batch, fixed));
         let mut sums = flow::sums(self.workers, &self.epochs, feed)?;
-        let feed = self.feed_keys(Partial::Latents, range.clone(), latent_extremes);
+        let feed = self.feed(KEYS, Partial::Latents, range.clone(), latent_extremes);
         let mut extremes = flow::extremes(self.workers, &self.epochs, feed)?;
         range.map(|latent| latent_total(sums.remove(&latent), extremes.remove(&latent))).collect()
     }
@@ -220,7 +220,7 @@ impl Statistics {
             }
             fixed = here;
         }
-        let feed = self.feed(Partial::Quality, 0..0, |_, batch| quality_sums(batch));
+        let feed = self.feed(WHOLE, Partial::Quality, 0..0, |_, batch| quality_sums(batch));
         let sums = flow::sums(self.workers, &self.epochs, feed)?;
         let sums = [0, 1, 2].map(|split| sums.get(&split).cloned().unwrap_or_default());
         let total = |at: usize| narrow(sums.iter().map(|s| s.get(at).copied().unwrap_or(0)).sum());
@@ -265,7 +265,7 @@ impl Statistics {
     }
 
     fn merged_samples(&self, range: Range<u32>) -> Result<BTreeMap<(u32, List, Split), Vec<Sample>>> {
-        let feed = self.feed_keys(Partial::Samples, range.clone(), sample_keys);
+        let feed = self.feed(KEYS, Partial::Samples, range.clone(), sample_keys);
         let harvest = self.harvest.clone();
         let limit = move |key: &(u32, u8)| {
             let (list, split) = from_slot(key.1);
@@ -313,7 +313,7 @@ impl Statistics {
 
     /// The merged pools: explain, score.
     pub fn pools(&self) -> Result<[PoolIndex; 2]> {
-        let feed = self.feed_keys(Partial::Pool, 0..0, pool_keys);
+        let feed = self.feed(KEYS, Partial::Pool, 0..0, pool_keys);
         let harvest = self.harvest.clone();
         let limit = move |split: &u8| harvest.part(Split::ALL[usize::from(*split)], harvest.pool_contexts);
         let merged = flow::smallest(self.workers, &self.epochs, feed, |value: &Ranked| value.3, limit)?;
