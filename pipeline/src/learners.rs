@@ -143,7 +143,8 @@ impl Job {
 }
 
 fn default_name(spec: &LearnerSpec) -> String {
-    format!("{}-n{}-k{}", spec.kind(), spec.n_latents(), spec.k())
+    let k = spec.k().map_or_else(String::new, |k| format!("-k{k}"));
+    format!("{}-n{}{k}", spec.kind(), spec.n_latents())
 }
 
 fn unused(name: &str, taken: &mut BTreeSet<String>) -> String {

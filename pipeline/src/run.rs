@@ -232,8 +232,8 @@ pub struct LearnerOutcome {
     pub name: String,
     /// Latents of its dictionary.
     pub n_latents: u64,
-    /// Latents per row, as the spec says it.
-    pub k: u64,
+    /// Latents per row, as the spec says it; `None` if the learner fixes none.
+    pub k: Option<u64>,
     /// Name of each table and where it is; empty if it failed.
     pub tables: BTreeMap<String, String>,
     /// Directory of the exported dictionary.
@@ -288,7 +288,7 @@ pub struct CheckReport {
     /// Latents, of all learners together.
     pub n_latents: u64,
     /// Name, latents and latents per row of each learner.
-    pub learners: Vec<(String, u64, u64)>,
+    pub learners: Vec<(String, u64, Option<u64>)>,
     /// Windows over all passes.
     pub windows: u64,
     /// Optimizer steps over all passes.

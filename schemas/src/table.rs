@@ -128,9 +128,21 @@ fn features() -> Vec<Field> {
         nullable("hookpoint", Utf8, "site in the model, as the job spec names it; null if it does not"),
         nullable("k", Int32, "latents per row by construction; null if the learner fixes none"),
         required("density", Float64, "fires / kept rows"),
-        required("encoder_norm", Float32, "L2 norm of the encoder direction, input units"),
-        required("encoder_bias", Float32, "bias before the threshold, input units"),
-        required("decoder", list_of(Float32), "atom: the decoder row, unit norm, d_in values"),
+        nullable(
+            "encoder_norm",
+            Float32,
+            "L2 norm of the encoder direction, input units; null without a linear encoder",
+        ),
+        nullable(
+            "encoder_bias",
+            Float32,
+            "bias before the threshold, input units; null without a linear encoder",
+        ),
+        required(
+            "decoder",
+            list_of(Float32),
+            "atom: the decoder row, unit norm unless the learner leaves it free",
+        ),
         required("max_activation", Float32, "largest magnitude on kept rows, 0 if it never fired"),
         required(
             "nearest",

@@ -7,7 +7,7 @@ use atomflow_pipeline::{
     run::{Job, stream},
 };
 use atomflow_workers::{
-    learner::{ActivationBatch, DictLearner, Dictionary, Mismatch, StepReport},
+    learner::{ActivationBatch, DictLearner, Dictionary, Mismatch, Scales, StepReport},
     state::LearnerState,
     threads::Threads,
 };
@@ -28,7 +28,7 @@ impl DictLearner for Nothing {
     fn step(&mut self, batch: &ActivationBatch) -> StepReport {
         StepReport { rows: batch.rows() as u64, ..StepReport::default() }
     }
-    fn freeze(&self, _scale: f32) -> Box<dyn Dictionary> {
+    fn freeze(&self, _scales: &Scales) -> Box<dyn Dictionary> {
         panic!("nothing was learned")
     }
     fn save(&self) -> LearnerState {

@@ -222,7 +222,7 @@ fn set_changes_fields_before_they_are_checked() {
     let sets =
         ["learner.k=64", "plan.passes=3", "source.filter.drop_pos=[0, 1]", "name=bare-word", "out=s3://b/r"];
     let spec = parse(GOOD, &sets).unwrap();
-    assert_eq!((spec.job.learner.tables()[0].spec.k(), spec.job.plan.passes), (64, 3));
+    assert_eq!((spec.job.learner.tables()[0].spec.k(), spec.job.plan.passes), (Some(64), 3));
     assert_eq!(spec.job.source.filter.drop_pos, [0, 1]);
     assert_eq!((spec.job.name.as_str(), spec.out.as_str()), ("bare-word", "s3://b/r"));
     // Text stays text even where it reads like a number or a date.

@@ -4,7 +4,7 @@
 #![allow(clippy::panic, clippy::expect_used, reason = "a conformance suite is made of assertions")]
 
 use crate::{
-    learner::{ActivationBatch, BatchFacts, DictLearner, Setup, StepReport},
+    learner::{ActivationBatch, BatchFacts, Beside, DictLearner, Role, Scales, Setup, StepReport},
     random::{hash, unit},
     state::LearnerState,
     threads::Threads,
@@ -41,14 +41,43 @@ fn rows(step: u64) -> Vec<f32> {
 }
 
 fn start(spec: &LearnerSpec, threads: usize) -> Box<dyn DictLearner> {
-    let sample = rows(1000);
-    let threads = Threads::new(threads).expect("threads start");
-    let setup = Setup { d_in: D_IN, steps: STEPS, seed: 7, sample: &sample, threads };
+    let (sample, beside, (input_widths, beside_widths)) = (rows(1000), beside(spec, 1000), widths(spec));
+    let setup = Setup {
+        beside: &beside,
+        input_widths: &input_widths,
+        beside_widths: &beside_widths,
+        scales: scales(spec, 3.0),
+        ..Setup::plain(&D_IN, STEPS, 7, &sample, Threads::new(threads).expect("threads start"))
+    };
     spec.build(&setup).expect("the spec is valid")
 }
 
-fn step(learner: &mut dyn DictLearner, number: u64, lanes: &[usize]) -> StepReport {
-    learner.step(&ActivationBatch::new(&rows(number), lanes))
+fn step(spec: &LearnerSpec, learner: &mut dyn DictLearner, number: u64, lanes: &[usize]) -> StepReport {
+    learner.step(&ActivationBatch::new(&rows(number), lanes).with_beside(&beside(spec, number)))
+}
+
+/// Widths of the input columns, which share the width out, and of the columns beside.
+fn widths(spec: &LearnerSpec) -> (Vec<usize>, Vec<usize>) {
+    let columns = spec.columns();
+    let width = |beside: &Beside| if beside.role == Role::Label { 1 } else { D_IN };
+    let inputs = columns.inputs.len().max(1);
+    (vec![D_IN / inputs; inputs], columns.beside.iter().map(width).collect())
+}
+
+fn scales(spec: &LearnerSpec, scale: f32) -> Scales {
+    let (inputs, beside) = widths(spec);
+    Scales { inputs: vec![scale; inputs.len()], beside: vec![scale; beside.len()] }
+}
+
+/// The columns a learner asks for: vectors are other rows of the same kind, labels 0 or 1, some missing.
+fn beside(spec: &LearnerSpec, number: u64) -> Vec<Vec<f32>> {
+    let column = |(at, beside): (usize, &Beside)| match beside.role {
+        Role::Target | Role::Gradient => rows(number + 100 * (at as u64 + 1)),
+        Role::Label => {
+            (0..ROWS).map(|row| if row % 11 == 7 { f32::NAN } else { (row % 4 / 2) as f32 }).collect()
+        }
+    };
+    spec.columns().beside.iter().enumerate().map(column).collect()
 }
 
 const LANES: &[usize] = &[0, 20, 20, 61, ROWS];
@@ -56,7 +85,7 @@ const LANES: &[usize] = &[0, 20, 20, 61, ROWS];
 fn trained(spec: &LearnerSpec, threads: usize, steps: u64) -> Box<dyn DictLearner> {
     let mut learner = start(spec, threads);
     for number in 0..steps {
-        step(&mut *learner, number, LANES);
+        step(spec, &mut *learner, number, LANES);
     }
     learner
 }
@@ -74,7 +103,7 @@ fn save_load_step_equals_step_step(spec: &LearnerSpec) {
         let mut resumed = start(spec, 2);
         resumed.load(&LearnerState::from_bytes(&bytes).expect("and is read back")).expect("and fits");
         for number in stop..STEPS {
-            step(&mut *resumed, number, LANES);
+            step(spec, &mut *resumed, number, LANES);
         }
         assert_eq!(resumed.save(), trained(spec, 2, STEPS).save(), "stopped after step {stop}");
     }
@@ -83,15 +112,16 @@ fn save_load_step_equals_step_step(spec: &LearnerSpec) {
 /// Empty lanes and the grouping of lanes into processes must not matter: sums run lane by lane.
 fn lanes_do_not_depend_on_who_holds_them(spec: &LearnerSpec) {
     let (mut few, mut padded) = (start(spec, 1), start(spec, 1));
-    step(&mut *few, 0, &[0, 20, 61, ROWS]);
-    step(&mut *padded, 0, &[0, 0, 20, 20, 61, ROWS, ROWS]);
+    step(spec, &mut *few, 0, &[0, 20, 61, ROWS]);
+    step(spec, &mut *padded, 0, &[0, 0, 20, 20, 61, ROWS, ROWS]);
     assert_eq!(few.save(), padded.save(), "empty lanes change the step");
 }
 
 fn an_empty_batch_changes_nothing(spec: &LearnerSpec) {
     let mut learner = trained(spec, 1, 2);
     let before = learner.save();
-    let report = learner.step(&ActivationBatch::new(&[], &[0, 0, 0]));
+    let nothing = vec![Vec::new(); spec.columns().beside.len()];
+    let report = learner.step(&ActivationBatch::new(&[], &[0, 0, 0]).with_beside(&nothing));
     assert_eq!((report.rows, learner.save()), (0, before), "a batch without rows is not a step");
 }
 
@@ -105,18 +135,19 @@ fn a_foreign_state_is_refused(spec: &LearnerSpec) {
 }
 
 fn encoding_ignores_how_rows_are_grouped(spec: &LearnerSpec) {
-    let dictionary = trained(spec, 2, STEPS).freeze(3.0);
+    let dictionary = trained(spec, 2, STEPS).freeze(&scales(spec, 3.0));
     let x = rows(50);
     let whole = dictionary.encode(&x);
-    let mut x_hat = vec![0f32; x.len()];
+    let width = dictionary.d_out();
+    let mut x_hat = vec![0f32; ROWS * width];
     dictionary.decode(&whole, &mut x_hat);
     for group in [1, 7, 50] {
         let mut row = 0;
         for chunk in x.chunks(group * D_IN) {
             let codes = dictionary.encode(chunk);
-            let mut part = vec![0f32; chunk.len()];
+            let mut part = vec![0f32; codes.rows() * width];
             dictionary.decode(&codes, &mut part);
-            assert_eq!(part, x_hat[row * D_IN..][..chunk.len()], "groups of {group} decode differently");
+            assert_eq!(part, x_hat[row * width..][..part.len()], "groups of {group} decode differently");
             for r in 0..codes.rows() {
                 assert_eq!(codes.row(r), whole.row(row + r), "groups of {group} encode differently");
             }
@@ -127,7 +158,7 @@ fn encoding_ignores_how_rows_are_grouped(spec: &LearnerSpec) {
 
 fn learning_lowers_the_error(spec: &LearnerSpec) {
     let mut learner = start(spec, 1);
-    let reports: Vec<StepReport> = (0..STEPS).map(|_| step(&mut *learner, 0, LANES)).collect();
+    let reports: Vec<StepReport> = (0..STEPS).map(|_| step(spec, &mut *learner, 0, LANES)).collect();
     let (first, last) = (reports[0].squared_error, reports[reports.len() - 1].squared_error);
     assert!(last < first, "the error went from {first} to {last} on the same rows");
     assert!(last.is_finite());
@@ -138,7 +169,8 @@ fn facts_change_nothing(spec: &LearnerSpec) {
     let (mut alone, mut told) = (start(spec, 2), start(spec, 2));
     let x = rows(0);
     let facts = BatchFacts::of(&x, D_IN, LANES, &Threads::new(3).expect("threads start"));
-    let batch = ActivationBatch::new(&x, LANES);
+    let beside = beside(spec, 0);
+    let batch = ActivationBatch::new(&x, LANES).with_beside(&beside);
     assert_eq!(alone.step(&batch), told.step(&batch.with_facts(facts)), "facts change the report");
     assert_eq!(alone.save(), told.save(), "facts change the step");
 }
@@ -149,8 +181,8 @@ fn rows_that_are_not_finite_are_reported(spec: &LearnerSpec) {
         let mut learner = trained(spec, 2, 2);
         let mut x = rows(0);
         x[5 * D_IN + 3] = bad;
-        let report = learner.step(&ActivationBatch::new(&x, LANES));
+        let report = learner.step(&ActivationBatch::new(&x, LANES).with_beside(&beside(spec, 0)));
         assert!(report.diverged(), "a row with {bad} goes unnoticed");
-        step(&mut *learner, 1, LANES);
+        step(spec, &mut *learner, 1, LANES);
     }
 }

@@ -1,5 +1,7 @@
 //! The two traits the pipeline knows: a learner while it learns, a dictionary once it is frozen.
 
+use std::collections::BTreeMap;
+
 use crate::{
     codes::Codes,
     export::ExportedFile,
@@ -17,6 +19,9 @@ pub struct ActivationBatch<'a> {
     pub lanes: &'a [usize],
     /// What somebody has worked out already; a learner works out the rest.
     pub facts: Option<BatchFacts>,
+    /// The columns beside the vectors that the learner asked for, in its order: each row-major
+    /// `[rows, width]`. See [`Columns`].
+    pub beside: &'a [Vec<f32>],
 }
 
 /// What depends on the rows alone: the same for every learner that takes the same batch.
@@ -41,7 +46,12 @@ impl BatchFacts {
 impl<'a> ActivationBatch<'a> {
     /// Rows and lanes; nothing is known about them yet.
     pub fn new(x: &'a [f32], lanes: &'a [usize]) -> Self {
-        ActivationBatch { x, lanes, facts: None }
+        ActivationBatch { x, lanes, facts: None, beside: &[] }
+    }
+
+    /// The same with the columns that the learner asked for.
+    pub fn with_beside(self, beside: &'a [Vec<f32>]) -> Self {
+        ActivationBatch { beside, ..self }
     }
 
     /// The same with facts that [`BatchFacts::of`] found for these rows.
@@ -66,8 +76,88 @@ pub struct Setup<'a> {
     pub seed: u64,
     /// Calibration sample, scaled, `[rows, d_in]`.
     pub sample: &'a [f32],
+    /// The columns beside the sample, like those of a batch.
+    pub beside: &'a [Vec<f32>],
+    /// Widths of the input columns that make up `d_in`, in order.
+    pub input_widths: &'a [usize],
+    /// Widths of the columns beside, in order.
+    pub beside_widths: &'a [usize],
+    /// What the vectors are multiplied by.
+    pub scales: Scales,
+    /// Files that the learner asked for, by the name it gave them.
+    pub files: &'a BTreeMap<String, Vec<u8>>,
     /// Kernel threads.
     pub threads: Threads,
+}
+
+impl<'a> Setup<'a> {
+    /// For a learner of one column that asks for nothing beside it, scaled by 1.
+    pub fn plain(d_in: &'a usize, steps: u64, seed: u64, sample: &'a [f32], threads: Threads) -> Self {
+        static NOTHING: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        Setup {
+            d_in: *d_in,
+            steps,
+            seed,
+            sample,
+            beside: &[],
+            input_widths: std::slice::from_ref(d_in),
+            beside_widths: &[],
+            scales: Scales::of(1.0),
+            files: &NOTHING,
+            threads,
+        }
+    }
+}
+
+/// What vectors were multiplied by before learning: one number per column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scales {
+    /// Of the input columns, in order.
+    pub inputs: Vec<f32>,
+    /// Of the columns beside, in order; 1 for labels.
+    pub beside: Vec<f32>,
+}
+
+impl Scales {
+    /// Of a single input column.
+    pub fn of(scale: f32) -> Self {
+        Scales { inputs: vec![scale], beside: Vec::new() }
+    }
+
+    /// Of the first input column: what learners of one column fold into their weights.
+    pub fn first(&self) -> f32 {
+        self.inputs.first().copied().unwrap_or(1.0)
+    }
+}
+
+/// The columns a learner reads of each row.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Columns {
+    /// Vectors it encodes, one after the other. Empty: the activation column of its table.
+    pub inputs: Vec<String>,
+    /// Columns beside them.
+    pub beside: Vec<Beside>,
+}
+
+/// A column beside the vectors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beside {
+    /// Its name in the shards.
+    pub name: String,
+    /// What it is for.
+    pub role: Role,
+}
+
+/// What a column beside the vectors is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A vector to reconstruct instead of the input, with a scale of its own. At most one; harvest reads
+    /// it, too: reconstructions are compared with it.
+    Target,
+    /// A vector that is divided by the scale of the input, such as the gradient of a loss.
+    Gradient,
+    /// Numbers or truth values as they are, one or a list per row; NaN where the value is null.
+    Label,
 }
 
 /// What one step did. Sums, so that the reports of a window add up.
@@ -115,8 +205,8 @@ pub trait DictLearner: Send {
     fn n_latents(&self) -> usize;
     /// One update.
     fn step(&mut self, batch: &ActivationBatch) -> StepReport;
-    /// The dictionary learned so far, for vectors that were multiplied by `scale` before learning.
-    fn freeze(&self, scale: f32) -> Box<dyn Dictionary>;
+    /// The dictionary learned so far, for vectors that were multiplied by `scales` before learning.
+    fn freeze(&self, scales: &Scales) -> Box<dyn Dictionary>;
     /// All that a later process needs to go on.
     fn save(&self) -> LearnerState;
     /// Goes on from a saved state.
@@ -126,24 +216,40 @@ pub trait DictLearner: Send {
     fn load(&mut self, state: &LearnerState) -> Result<(), Mismatch>;
 }
 
+/// `pre_acts = (x − b_dec)·rowsᵀ + bias`.
+#[derive(Debug, Clone, Copy)]
+pub struct LinearEncoder<'a> {
+    /// Directions, row-major `[n_latents, d_in]`.
+    pub rows: &'a [f32],
+    /// Biases, `[n_latents]`.
+    pub bias: &'a [f32],
+}
+
 /// A frozen dictionary in the units of the input data: what harvest encodes with and what is exported.
 ///
 /// Encoding is a function of the rows alone: any grouping of rows into blocks gives the same codes.
 pub trait Dictionary: Send + Sync {
     /// Width of the vectors.
     fn d_in(&self) -> usize;
+    /// Width of what it reconstructs.
+    fn d_out(&self) -> usize {
+        self.d_in()
+    }
     /// Number of latents.
     fn n_latents(&self) -> usize;
     /// Codes of `x`, row-major `[rows, d_in]`.
     fn encode(&self, x: &[f32]) -> Codes;
-    /// Reconstruction of `codes` into `x_hat`, row-major `[rows, d_in]`, overwritten.
+    /// Reconstruction of `codes` into `x_hat`, row-major `[rows, d_out]`, overwritten.
     fn decode(&self, codes: &Codes, x_hat: &mut [f32]);
-    /// Atoms, row-major `[n_latents, d_in]`, unit norm.
+    /// Reconstruction of the rows `x`, `[rows, d_in]`, of which `codes` are the codes. The same as
+    /// [`Dictionary::decode`], unless the reconstruction takes a way around the codes, too.
+    fn reconstruct(&self, _x: &[f32], codes: &Codes, x_hat: &mut [f32]) {
+        self.decode(codes, x_hat);
+    }
+    /// Atoms, row-major `[n_latents, d_out]`, unit norm unless the method leaves it free.
     fn atoms(&self) -> &[f32];
-    /// Encoder directions, row-major `[n_latents, d_in]`.
-    fn encoder_rows(&self) -> &[f32];
-    /// Encoder bias, `[n_latents]`.
-    fn encoder_bias(&self) -> &[f32];
+    /// Encoder directions and biases, if a latent is a function of one product with the vector.
+    fn linear_encoder(&self) -> Option<LinearEncoder<'_>>;
     /// The dictionary as files that other people's programs load.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use atomflow_workers::{
         Path,
         encode::{Encoder, Screen, Screening, Selected, Selection},
     },
-    learner::{ActivationBatch, DictLearner, Setup},
+    learner::{ActivationBatch, DictLearner, Scales, Setup},
     threads::Threads,
     variants::LearnerSpec,
 };
@@ -62,7 +62,7 @@ pub(super) fn learner(shape: &Shape, rows: &Rows, threads: &Threads) -> Result<B
     });
     let spec: LearnerSpec = serde_json::from_value(spec).map_err(|e| Error::bug(e.to_string()))?;
     let sample = rows.batch(0);
-    let setup = Setup { d_in: rows.d_in, steps: 1000, seed: 0, sample, threads: threads.clone() };
+    let setup = Setup::plain(&rows.d_in, 1000, 0, sample, threads.clone());
     spec.build(&setup).map_err(|e| Error::spec(e.to_string()).object("the command line"))
 }
 
@@ -76,8 +76,9 @@ pub(super) struct Encoded {
 /// Times encode and selection on the learner's parameters; both ways must give the same bits.
 pub(super) fn encode(bench: &Bench, report: &mut Report) -> Result<Encoded> {
     let Shape { d, k, batch, rounds, .. } = bench.shape;
-    let dictionary = bench.learner.freeze(1.0);
-    let encoder = Encoder::all(dictionary.encoder_rows(), dictionary.encoder_bias(), d);
+    let dictionary = bench.learner.freeze(&Scales::of(1.0));
+    let linear = dictionary.linear_encoder().ok_or_else(|| Error::bug("TopK has a linear encoder"))?;
+    let encoder = Encoder::all(linear.rows, linear.bias, d);
     let b_dec = vec![0.0; d];
     let (mut exact, mut screened) = (None, None);
     let (path, x) = (bench.path, bench.rows.batch(0));

@@ -8,7 +8,7 @@ use atomflow_pipeline::{
     run::{self, Job, Layout, Streamed},
 };
 use atomflow_workers::{
-    learner::{ActivationBatch, DictLearner, Dictionary, Mismatch, StepReport},
+    learner::{ActivationBatch, DictLearner, Dictionary, Mismatch, Scales, StepReport},
     state::LearnerState,
 };
 
@@ -35,7 +35,7 @@ impl DictLearner for Nothing {
     fn step(&mut self, batch: &ActivationBatch) -> StepReport {
         StepReport { rows: batch.rows() as u64, ..StepReport::default() }
     }
-    fn freeze(&self, _scale: f32) -> Box<dyn Dictionary> {
+    fn freeze(&self, _scales: &Scales) -> Box<dyn Dictionary> {
         unreachable!("streams are not frozen")
     }
     fn save(&self) -> LearnerState {

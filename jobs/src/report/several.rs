@@ -25,7 +25,7 @@ pub(super) fn quality(outcome: &Outcome) -> String {
 }
 
 fn row(learner: &LearnerOutcome) -> Vec<String> {
-    let size = [learner.name.clone(), human::count(learner.n_latents), human::count(learner.k)];
+    let size = [learner.name.clone(), human::count(learner.n_latents), per_row(learner.k)];
     let rest = match (&learner.failed, &learner.metrics) {
         (Some(failure), _) => vec![format!("failed: {}", failure.message)],
         (None, Some(metrics)) => figures(metrics),
@@ -44,20 +44,25 @@ fn figures(m: &Metrics) -> Vec<String> {
 }
 
 /// Latents per row, where there is one learner to say it of.
-pub(super) fn latents(learners: &[(String, u64, u64)]) -> String {
+pub(super) fn latents(learners: &[(String, u64, Option<u64>)]) -> String {
     match learners {
-        [(_, _, k)] => format!("{} per row", human::count(*k)),
+        [(_, _, k)] => format!("{} per row", per_row(*k)),
         several => format!("of {} learners together", several.len()),
     }
 }
 
+/// Latents per row, where the learner fixes them.
+fn per_row(k: Option<u64>) -> String {
+    k.map_or_else(|| "any number".to_owned(), human::count)
+}
+
 /// The learners of a plan, where there are several.
-pub(super) fn planned(learners: &[(String, u64, u64)]) -> String {
+pub(super) fn planned(learners: &[(String, u64, Option<u64>)]) -> String {
     if learners.len() < 2 {
         return String::new();
     }
-    let row = |(name, n, k): &(String, u64, u64)| {
-        vec![name.clone(), format!("{} latents, {} per row", human::count(*n), human::count(*k))]
+    let row = |(name, n, k): &(String, u64, Option<u64>)| {
+        vec![name.clone(), format!("{} latents, {} per row", human::count(*n), per_row(*k))]
     };
     format!("\nLearners\n{}", aligned(&learners.iter().map(row).collect::<Vec<_>>()))
 }

@@ -46,7 +46,7 @@ fn two() -> Outcome {
     let learner = |name: &str| LearnerOutcome {
         name: name.to_owned(),
         n_latents: 2304,
-        k: 32,
+        k: Some(32),
         tables: BTreeMap::new(),
         dictionary: format!("runs/night/learners/{name}/dictionary"),
         metrics: Some(finished().metrics),

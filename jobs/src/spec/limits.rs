@@ -167,10 +167,11 @@ fn learner(spec: &LearnerSpec, field: &str) -> Result<()> {
     let at = |name: &str| format!("{field}.{name}");
     let n = spec.n_latents();
     within(&at("n_latents"), n, 1..=COUNT_MAX, "4 to 32 times the width of the vectors is usual")?;
-    let k = spec.k();
-    within(&at("k"), k, 1..=COUNT_MAX, "16 to 128 is usual")?;
-    let hint = "k latents of a row are kept; lower k or raise n_latents";
-    at_least(&at("n_latents"), n, &at("k"), k, hint)?;
+    if let Some(k) = spec.k() {
+        within(&at("k"), k, 1..=COUNT_MAX, "16 to 128 is usual")?;
+        let hint = "k latents of a row are kept; lower k or raise n_latents";
+        at_least(&at("n_latents"), n, &at("k"), k, hint)?;
+    }
     let [narrow, wide] = [1, 1 << 20].map(|d_in| spec.validate(d_in).err());
     match narrow {
         Some(fault) if wide.as_ref() == Some(&fault) => Err(Error::spec(fault.reason).field(at(fault.field))),

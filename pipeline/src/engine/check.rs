@@ -42,7 +42,8 @@ fn report(
 ) -> Result<CheckReport> {
     let learners = super::learner::sizes(job, manifest)?;
     let (rows, passes) = (manifest.rows() as f64, job.plan.passes as f64);
-    let sizes = || learners.iter().map(|(_, d, n, k)| (*d as f64, *n as f64, *k as f64));
+    let sizes =
+        || learners.iter().map(|(_, d, n, k)| (*d as f64, *n as f64, k.unwrap_or(PAIRS_GUESS) as f64));
     // Encoder 2dn; sparse decode, value gradients and two weight gradients 8dk.
     let train_flops: f64 = sizes().map(|(d, n, k)| rows * passes * (2.0 * d * n + 8.0 * d * k)).sum();
     let harvest_flops: f64 = sizes().map(|(d, n, k)| rows * (2.0 * d * n + 2.0 * d * k)).sum();
@@ -56,7 +57,10 @@ fn report(
         bytes: manifest.bytes(),
         d_in: manifest.d_in as u64,
         n_latents: learners.iter().map(|(_, _, n, _)| *n as u64).sum(),
-        learners: learners.iter().map(|(name, _, n, k)| (name.clone(), *n as u64, *k as u64)).collect(),
+        learners: learners
+            .iter()
+            .map(|(name, _, n, k)| (name.clone(), *n as u64, k.map(|k| k as u64)))
+            .collect(),
         windows: plan.windows.len() as u64,
         steps: plan.steps,
         columns: columns(manifest),
@@ -82,6 +86,9 @@ fn columns(manifest: &Manifest) -> Vec<String> {
     ];
     named.into_iter().filter(|(_, there)| *there).map(|(name, _)| name.to_owned()).collect()
 }
+
+/// Latents per row assumed of a learner that fixes none.
+const PAIRS_GUESS: usize = 64;
 
 /// Parameters and two moments, encoder and decoder, plus the packed encoder of a step; f32.
 fn model_bytes(d_in: usize, n_latents: usize) -> u64 {

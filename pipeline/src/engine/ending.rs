@@ -115,7 +115,7 @@ async fn of_learner(
     Ok(LearnerOutcome {
         name: learner.name.clone(),
         n_latents: learner.spec.n_latents() as u64,
-        k: learner.spec.k() as u64,
+        k: learner.spec.k().map(|k| k as u64),
         tables: published.as_ref().map_or_else(BTreeMap::new, |published| tables(&own, published)),
         dictionary: own.url(DICTIONARY),
         metrics: if entry.metrics.is_null() { None } else { Some(metrics_of(&entry.metrics)?) },

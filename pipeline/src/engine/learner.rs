@@ -63,7 +63,7 @@ pub(super) fn learners(
 }
 
 /// Name, d_in, n_latents and k of every learner.
-pub(super) fn sizes(job: &Job, manifest: &Manifest) -> Result<Vec<(String, usize, usize, usize)>> {
+pub(super) fn sizes(job: &Job, manifest: &Manifest) -> Result<Vec<(String, usize, usize, Option<usize>)>> {
     let size = |is: Resolved| {
         let d_in = manifest.column(&is.activation).map_or(manifest.d_in, |column| column.len());
         (is.name, d_in, is.spec.n_latents(), is.spec.k())
@@ -96,13 +96,8 @@ impl Engine {
     /// A learner before its first step; `sample` is what calibration kept for it, scaled.
     pub(super) fn build(&self, at: usize, sample: &[f32]) -> Result<Box<dyn DictLearner>> {
         let learner = &self.learners[at];
-        let setup = Setup {
-            d_in: learner.column.len(),
-            steps: self.plan.steps,
-            seed: learner.is.seed,
-            sample,
-            threads: learner.hold.threads().clone(),
-        };
+        let (d_in, threads) = (learner.column.len(), learner.hold.threads().clone());
+        let setup = Setup::plain(&d_in, self.plan.steps, learner.is.seed, sample, threads);
         let invalid = |e: atomflow_workers::variants::Invalid| {
             Error::spec(e.reason).field(format!("{}.{}", learner.is.field, e.field))
         };

@@ -164,7 +164,7 @@ impl Engine {
         About {
             run_id: learner.run.clone(),
             hookpoint: self.job.source.hookpoint.clone(),
-            k: i32::try_from(learner.is.spec.k()).ok(),
+            k: learner.is.spec.k().and_then(|k| i32::try_from(k).ok()),
             seed: self.job.seed,
             shard_urls: self.manifest.shards.iter().map(|s| s.url.clone()).collect(),
         }

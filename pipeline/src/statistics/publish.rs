@@ -12,7 +12,7 @@ use arrow::{
 use atomflow_schemas::table::{self, Table};
 use atomflow_workers::{
     interp::select::PoolIndex,
-    learner::Dictionary,
+    learner::{Dictionary, LinearEncoder},
     random::hash,
     stats::{QualitySums, fixed::real, histogram},
 };
@@ -68,13 +68,15 @@ impl<'a> Publisher<'a> {
 
     /// Rows of `features`.
     pub fn features(&self, latents: Range<u32>) -> Result<RecordBatch> {
-        let (d_in, rows) = (self.dictionary.d_in(), self.rows(&latents));
-        let (atoms, encoder) = (self.dictionary.atoms(), self.dictionary.encoder_rows());
+        let (d_out, rows) = (self.dictionary.d_out(), self.rows(&latents));
+        let (atoms, linear) = (self.dictionary.atoms(), self.dictionary.linear_encoder());
         let span = latents.start as usize..latents.end as usize;
-        let near = nearest(atoms, d_in, span.clone(), self.statistics.harvest().neighbours);
-        let bias = self.dictionary.encoder_bias()[span.clone()].to_vec();
+        let near = nearest(atoms, d_out, span.clone(), self.statistics.harvest().neighbours);
         let norm = |row: &[f32]| row.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt() as f32;
-        let norms = encoder[span.start * d_in..span.end * d_in].chunks_exact(d_in).map(norm);
+        let d_in = self.dictionary.d_in();
+        let direction = |latent: usize, linear: &LinearEncoder| norm(&linear.rows[latent * d_in..][..d_in]);
+        let norms = span.clone().map(|latent| linear.as_ref().map(|linear| direction(latent, linear)));
+        let bias = span.clone().map(|latent| linear.as_ref().map(|linear| linear.bias[latent]));
         let columns: Vec<ArrayRef> = vec![
             self.run_ids(rows),
             Arc::new(Int64Array::from_iter_values(
@@ -84,9 +86,9 @@ impl<'a> Publisher<'a> {
             Arc::new(StringArray::from(vec![self.about.hookpoint.as_deref(); rows])),
             Arc::new(Int32Array::from(vec![self.about.k; rows])),
             self.per_latent_f64(&latents, |t| ratio(t.fires, self.totals.rows_kept())),
-            Arc::new(Float32Array::from_iter_values(norms)),
-            Arc::new(Float32Array::from(bias)),
-            decoder_lists(&atoms[span.start * d_in..span.end * d_in], d_in),
+            Arc::new(norms.collect::<Float32Array>()),
+            Arc::new(bias.collect::<Float32Array>()),
+            decoder_lists(&atoms[span.start * d_out..span.end * d_out], d_out),
             self.per_latent_f32(&latents, |t| t.max),
             nearest_lists(&near),
             Arc::new(self.of(&latents).map(|t| Some(t.fires == 0)).collect::<BooleanArray>()),

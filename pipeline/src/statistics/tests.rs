@@ -14,7 +14,7 @@ use atomflow_workers::{
     codes::Codes,
     export::ExportedFile,
     interp::{HarvestSpec, List, Split},
-    learner::{Dictionary, Mismatch},
+    learner::{Dictionary, LinearEncoder, Mismatch},
     random::{hash, unit},
     stats::{FixedPoint, HarvestBlock, RowSplit, ShardPartial, ShardStatistics, StatsSpec},
 };
@@ -292,11 +292,8 @@ impl Dictionary for Atoms {
     fn atoms(&self) -> &[f32] {
         &self.0
     }
-    fn encoder_rows(&self) -> &[f32] {
-        &self.0
-    }
-    fn encoder_bias(&self) -> &[f32] {
-        &self.1
+    fn linear_encoder(&self) -> Option<LinearEncoder<'_>> {
+        Some(LinearEncoder { rows: &self.0, bias: &self.1 })
     }
     fn export(&self) -> Result<Vec<ExportedFile>, Mismatch> {
         Ok(Vec::new())

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     kernels::{Path, adam::AdamStep},
-    learner::{ActivationBatch, BatchFacts, DictLearner, Dictionary, Mismatch, Setup, StepReport},
+    learner::{ActivationBatch, BatchFacts, DictLearner, Dictionary, Mismatch, Scales, Setup, StepReport},
     state::LearnerState,
     threads::Threads,
 };
@@ -135,8 +135,8 @@ impl<V: SaeVariant> DictLearner for Sae<V> {
         self.threads.clone().install(|| Rooms::reuse(|rooms| self.train(batch, rooms)))
     }
 
-    fn freeze(&self, scale: f32) -> Box<dyn Dictionary> {
-        let p = &self.parameters;
+    fn freeze(&self, scales: &Scales) -> Box<dyn Dictionary> {
+        let (p, scale) = (&self.parameters, scales.first());
         let unscaled = |values: &[f32]| values.iter().map(|v| v / scale).collect::<Vec<_>>();
         self.variant.freeze(FrozenParameters {
             d_in: p.d_in,

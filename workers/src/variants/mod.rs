@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::learner::{DictLearner, Setup};
+use crate::learner::{Columns, DictLearner, Setup};
 
 /// One line of `atomflow learners`.
 #[derive(Debug, Clone, Serialize)]
@@ -16,8 +16,46 @@ pub struct LearnerInfo {
     pub summary: &'static str,
     /// Where the method is published.
     pub paper: &'static str,
+    /// The columns it reads beside the activations, or what else it needs; empty: nothing.
+    pub columns: &'static str,
+    /// Ways to use it that its fields choose.
+    pub modes: &'static [&'static str],
     /// An example spec.
     pub example: &'static str,
+    /// Its table with a few latents, as JSON: what the conformance suite learns with.
+    #[serde(skip)]
+    pub small: &'static str,
+}
+
+/// The table `[learner]` of one kind: what a variant's file gives the registry.
+pub trait LearnerConfig {
+    /// A learner at its start.
+    ///
+    /// # Errors
+    /// A field is out of range.
+    fn build(&self, setup: &Setup) -> Result<Box<dyn DictLearner>, Invalid>;
+
+    /// Checks the fields against each other and the width of the data.
+    ///
+    /// # Errors
+    /// The first field that is out of range.
+    fn validate(&self, d_in: usize) -> Result<(), Invalid>;
+
+    /// Number of latents; the most there can be, if the learner decides.
+    fn n_latents(&self) -> usize;
+
+    /// Latents per row by construction; `None` if the learner fixes none.
+    fn k(&self) -> Option<usize>;
+
+    /// The columns it reads.
+    fn columns(&self) -> Columns {
+        Columns::default()
+    }
+
+    /// URLs of files it reads before the first step.
+    fn files(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// A learner setting that is out of range.
@@ -54,35 +92,13 @@ macro_rules! learners {
         }
 
         impl LearnerSpec {
-            /// A learner at its start.
-            ///
-            /// # Errors
-            /// A field is out of range.
-            pub fn build(&self, setup: &Setup) -> Result<Box<dyn DictLearner>, Invalid> {
-                match self { $(LearnerSpec::$config(config) => config.build(setup),)* }
-            }
-
-            /// Checks the fields against each other and the width of the data.
-            ///
-            /// # Errors
-            /// The first field that is out of range.
-            pub fn validate(&self, d_in: usize) -> Result<(), Invalid> {
-                match self { $(LearnerSpec::$config(config) => config.validate(d_in),)* }
+            fn config(&self) -> &dyn LearnerConfig {
+                match self { $(LearnerSpec::$config(config) => config,)* }
             }
 
             /// The word in `[learner] kind`.
             pub fn kind(&self) -> &'static str {
                 match self { $(LearnerSpec::$config(_) => $module::INFO.kind,)* }
-            }
-
-            /// Number of latents.
-            pub fn n_latents(&self) -> usize {
-                match self { $(LearnerSpec::$config(config) => config.n_latents,)* }
-            }
-
-            /// Expected latents per row, for estimates of time and memory.
-            pub fn k(&self) -> usize {
-                match self { $(LearnerSpec::$config(config) => config.k,)* }
             }
         }
 
@@ -97,21 +113,57 @@ learners! {
     topk::TopK,
 }
 
+impl LearnerSpec {
+    /// A learner at its start.
+    ///
+    /// # Errors
+    /// A field is out of range.
+    pub fn build(&self, setup: &Setup) -> Result<Box<dyn DictLearner>, Invalid> {
+        self.validate(setup.d_in)?;
+        self.config().build(setup)
+    }
+
+    /// Checks the fields against each other and the width of the data.
+    ///
+    /// # Errors
+    /// The first field that is out of range.
+    pub fn validate(&self, d_in: usize) -> Result<(), Invalid> {
+        self.config().validate(d_in)
+    }
+
+    /// Number of latents; the most there can be, if the learner decides.
+    pub fn n_latents(&self) -> usize {
+        self.config().n_latents()
+    }
+
+    /// Latents per row by construction; `None` if the learner fixes none.
+    pub fn k(&self) -> Option<usize> {
+        self.config().k()
+    }
+
+    /// The columns it reads.
+    pub fn columns(&self) -> Columns {
+        self.config().columns()
+    }
+
+    /// URLs of files it reads before the first step.
+    pub fn files(&self) -> Vec<String> {
+        self.config().files()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::conformance;
 
-    /// A small learner of every kind: the example fields that a kind needs, defaults for the rest.
-    fn small(kind: &str) -> LearnerSpec {
-        let text = format!(r#"{{"kind": "{kind}", "n_latents": 40, "k": 4, "dead_after_tokens": 200}}"#);
-        serde_json::from_str(&text).unwrap()
-    }
-
+    /// A small learner of every kind, as the kind itself says.
     #[test]
     fn every_learner_keeps_every_promise() {
         for info in registry() {
-            conformance::check(&small(info.kind));
+            let spec: LearnerSpec = serde_json::from_str(info.small).unwrap();
+            assert_eq!(spec.kind(), info.kind);
+            conformance::check(&spec);
         }
     }
 

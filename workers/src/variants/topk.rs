@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Invalid, LearnerInfo};
+use super::{Invalid, LearnerConfig, LearnerInfo};
 use crate::{
     codes::Codes,
     export::{self, ExportedFile},
@@ -18,7 +18,7 @@ use crate::{
         encode::{Encoder, Quantised, Selection},
         gather,
     },
-    learner::{DictLearner, Dictionary, Mismatch, Setup},
+    learner::{DictLearner, Dictionary, LinearEncoder, Mismatch, Setup},
     skeleton::{
         Sae, SaeVariant, SkeletonSpec, objective::Objective, sae::FrozenParameters, schedule::ScheduleSpec,
     },
@@ -61,26 +61,20 @@ pub const INFO: LearnerInfo = LearnerInfo {
     family: "sparse autoencoder",
     summary: "keeps the k largest pre-activations of a row; AuxK revives dead latents",
     paper: "Gao et al. 2024, arXiv:2406.04093; Makhzani & Frey 2013, arXiv:1312.5663",
+    columns: "",
+    modes: &[],
     example: "jobs/specs/quickstart.toml",
+    small: r#"{"kind": "topk", "n_latents": 40, "k": 4, "dead_after_tokens": 200}"#,
 };
 
-impl TopK {
-    /// A learner at its start.
-    ///
-    /// # Errors
-    /// A field is out of range.
-    pub fn build(&self, setup: &Setup) -> Result<Box<dyn DictLearner>, Invalid> {
-        self.validate(setup.d_in)?;
+impl LearnerConfig for TopK {
+    fn build(&self, setup: &Setup) -> Result<Box<dyn DictLearner>, Invalid> {
         let skeleton =
             SkeletonSpec { schedule: self.schedule.clone(), dead_after_tokens: self.dead_after_tokens };
         Ok(Box::new(Sae::new(self.clone(), self.n_latents, &skeleton, setup)))
     }
 
-    /// Checks the fields against each other and the width of the data.
-    ///
-    /// # Errors
-    /// The first field that is out of range.
-    pub fn validate(&self, _d_in: usize) -> Result<(), Invalid> {
+    fn validate(&self, _d_in: usize) -> Result<(), Invalid> {
         let n = self.n_latents;
         Invalid::unless(n > 0 && n < u32::MAX as usize, "n_latents", "must be between 1 and 2^32 − 2")?;
         Invalid::unless(self.k > 0 && self.k <= n, "k", "must be between 1 and n_latents")?;
@@ -96,6 +90,14 @@ impl TopK {
             "schedule",
             "warmup_share and decay_share must be positive and at most 1 together",
         )
+    }
+
+    fn n_latents(&self) -> usize {
+        self.n_latents
+    }
+
+    fn k(&self) -> Option<usize> {
+        Some(self.k)
     }
 }
 
@@ -169,12 +171,8 @@ impl Dictionary for FrozenTopK {
         &self.parameters.w_dec
     }
 
-    fn encoder_rows(&self) -> &[f32] {
-        &self.parameters.w_enc
-    }
-
-    fn encoder_bias(&self) -> &[f32] {
-        &self.parameters.b_enc
+    fn linear_encoder(&self) -> Option<LinearEncoder<'_>> {
+        Some(LinearEncoder { rows: &self.parameters.w_enc, bias: &self.parameters.b_enc })
     }
 
     fn export(&self) -> Result<Vec<ExportedFile>, Mismatch> {
@@ -188,7 +186,7 @@ mod tests {
     use super::*;
     use crate::{
         kernels::vector,
-        learner::ActivationBatch,
+        learner::{ActivationBatch, Scales},
         random::{hash, unit},
         threads::Threads,
     };
@@ -250,7 +248,7 @@ mod tests {
         };
         let sample = batch(&atoms, 9999);
         let threads = Threads::new(0).unwrap();
-        let setup = Setup { d_in: D, steps, seed: 1, sample: &sample, threads };
+        let setup = Setup::plain(&D, steps, 1, &sample, threads);
         let mut learner = spec.build(&setup).unwrap();
         // 48 batches, many times: making them costs more than learning from them.
         let batches: Vec<Vec<f32>> = (0..48).map(|s| batch(&atoms, s)).collect();
@@ -258,7 +256,7 @@ mod tests {
         for step in 0..steps as usize {
             last = learner.step(&ActivationBatch::new(&batches[step % 48], &[0, ROWS]));
         }
-        let dictionary = learner.freeze(1.0);
+        let dictionary = learner.freeze(&Scales::of(1.0));
         let (mmcs, fvu) = (mmcs(&atoms, dictionary.atoms()), last.squared_error / last.scatter);
         assert!(mmcs >= 0.99, "MMCS {mmcs}, FVU {fvu}");
         assert!(fvu <= 0.05, "FVU {fvu}, MMCS {mmcs}");
@@ -278,8 +276,7 @@ mod tests {
                 dead_after_tokens: 4 * ROWS as u64,
             };
             let sample = batch(&atoms, 9999);
-            let setup =
-                Setup { d_in: D, steps: 200, seed: 1, sample: &sample, threads: Threads::new(0).unwrap() };
+            let setup = Setup::plain(&D, 200, 1, &sample, Threads::new(0).unwrap());
             let mut learner = spec.build(&setup).unwrap();
             let mut state = learner.save();
             // Too weak to be among the four largest, but not silent: AuxK can see them.
