@@ -14,8 +14,10 @@ use std::{
 
 use atomflow_tests::moto::PYTHON;
 use atomflow_workers::{
-    codes::Codes, learner::Dictionary, skeleton::sae::FrozenParameters, threads::Threads,
-    variants::topk::FrozenTopK,
+    codes::Codes,
+    learner::Dictionary,
+    skeleton::{FrozenParameters, FrozenSae, Inference},
+    threads::Threads,
 };
 use half::f16;
 use safetensors::{SafeTensors, tensor::TensorView};
@@ -169,7 +171,7 @@ fn codes_and_reconstructions_are_those_of_sae_lens() {
 }
 
 /// The dictionary as SAELens reads it: `W_enc` lies the other way round than in our rows.
-fn fixture_dictionary() -> FrozenTopK {
+fn fixture_dictionary() -> FrozenSae {
     let (d_in, n, k) = SMALL;
     let bytes = fs::read(Path::new(FIXTURE).join("sae_weights.safetensors")).unwrap();
     let weights = SafeTensors::deserialize(&bytes).unwrap();
@@ -178,7 +180,8 @@ fn fixture_dictionary() -> FrozenTopK {
     let w_enc = (0..n * d_in).map(|i| columns[(i % d_in) * n + i / d_in]).collect();
     let (b_enc, w_dec, b_dec) = (tensor("b_enc"), tensor("W_dec"), tensor("b_dec"));
     let threads = Threads::new(1).unwrap();
-    FrozenTopK::new(k, FrozenParameters { d_in, w_enc, b_enc, w_dec, b_dec, threads })
+    let parameters = FrozenParameters { d_in, pre_bias: true, w_enc, b_enc, w_dec, b_dec, threads };
+    FrozenSae::new(Inference::TopK(k), parameters)
 }
 
 /// A new run of the same small job exports what the fixture holds: the same `cfg.json` to the byte,

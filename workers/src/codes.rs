@@ -1,5 +1,9 @@
 //! Sparse codes: per row, (latent, value) pairs in CSR. They run through the whole system.
 
+use std::cmp::Ordering;
+
+use crate::kernels::Real;
+
 /// The codes of a block of rows, compressed by row.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Codes {
@@ -42,5 +46,42 @@ impl Codes {
     /// Pairs in all rows.
     pub fn nnz(&self) -> usize {
         self.latents.len()
+    }
+
+    /// Codes of the `k(row)` pairs of largest value in each row (ties: lower latent), and their values;
+    /// `values` runs parallel to `latents`.
+    pub fn largest<R: Real>(&self, values: &[R], k: impl Fn(usize) -> usize) -> (Codes, Vec<R>) {
+        let (mut codes, mut kept) = (Codes::new(self.n_latents), Vec::new());
+        let mut order: Vec<usize> = Vec::new();
+        for row in 0..self.rows() {
+            order.clear();
+            order.extend(self.offsets[row]..self.offsets[row + 1]);
+            let descending = |a: &usize, b: &usize| {
+                values[*b].partial_cmp(&values[*a]).unwrap_or(Ordering::Equal).then(a.cmp(b))
+            };
+            order.sort_unstable_by(descending);
+            order.truncate(k(row));
+            order.sort_unstable();
+            #[allow(clippy::cast_possible_truncation, reason = "codes are f32")]
+            codes.push_row(order.iter().map(|&pair| (self.latents[pair], values[pair].f64() as f32)));
+            kept.extend(order.iter().map(|&pair| values[pair]));
+        }
+        (codes, kept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_keep_their_order_and_ties_go_to_the_lower_latent() {
+        let mut codes = Codes::new(9);
+        codes.push_row([(1, 0.5), (3, 2.0), (4, 2.0), (8, 3.0)]);
+        codes.push_row([(0, 1.0)]);
+        let (kept, values) = codes.largest(&codes.values, |row| 2 - row);
+        assert_eq!((kept.row(0).0, kept.row(1).0), (&[3, 8][..], &[0][..]));
+        assert_eq!(values, [2.0, 3.0, 1.0]);
+        assert_eq!(kept.values, values);
     }
 }

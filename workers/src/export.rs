@@ -5,7 +5,11 @@
 
 use serde_json::{Value, json};
 
-use crate::{learner::Mismatch, skeleton::sae::FrozenParameters, state::LearnerState};
+use crate::{
+    learner::Mismatch,
+    skeleton::frozen::{Exported, FrozenParameters},
+    state::LearnerState,
+};
 
 /// One file of an exported dictionary.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,29 +23,62 @@ pub struct ExportedFile {
 /// The version of SAELens whose layout is written.
 const SAE_LENS_VERSION: &str = "6.54.12";
 
-/// The SAELens files of a linear dictionary. `extra` are the fields its architecture adds to `cfg.json`.
+/// The files of a linear dictionary, in the layout of SAELens where it has the architecture.
 ///
 /// # Errors
 /// A tensor does not fit its shape (a bug).
-pub fn sae_lens(
-    p: &FrozenParameters,
-    architecture: &str,
-    extra: &Value,
-) -> Result<Vec<ExportedFile>, Mismatch> {
-    let (d, n) = (p.d_in, p.b_enc.len());
+pub fn sae_lens(p: &FrozenParameters, exported: &Exported) -> Result<Vec<ExportedFile>, Mismatch> {
+    let (d, n, d_out) = (p.d_in, p.b_enc.len(), p.b_dec.len());
     let mut weights = LearnerState::default();
     weights.push_f32("W_enc", vec![d, n], &transpose(&p.w_enc, n, d));
     weights.push_f32("b_enc", vec![n], &p.b_enc);
-    weights.push_f32("W_dec", vec![n, d], &p.w_dec);
-    weights.push_f32("b_dec", vec![d], &p.b_dec);
-    let mut cfg = json!({
-        "architecture": architecture, "d_in": d, "d_sae": n, "dtype": "float32", "device": "cpu",
-        "apply_b_dec_to_input": true, "normalize_activations": "none", "reshape_activations": "none",
+    weights.push_f32("W_dec", vec![n, d_out], &p.w_dec);
+    weights.push_f32("b_dec", vec![d_out], &p.b_dec);
+    for (name, shape, values) in &exported.tensors {
+        weights.push_f32(name, shape.clone(), values);
+    }
+    let mut cfg = cfg(exported.architecture, d, n);
+    let fields = json!({
+        "apply_b_dec_to_input": p.pre_bias, "normalize_activations": "none", "reshape_activations": "none",
         "metadata": { "sae_lens_version": SAE_LENS_VERSION },
     });
-    if let (Some(cfg), Some(extra)) = (cfg.as_object_mut(), extra.as_object()) {
-        cfg.extend(extra.clone());
+    extend(&mut cfg, &fields);
+    if d_out != d {
+        extend(&mut cfg, &json!({ "d_out": d_out }));
     }
+    extend(&mut cfg, &exported.cfg);
+    files(&cfg, &weights)
+}
+
+/// The files of a dictionary that SAELens has no architecture for: `cfg.json` with `architecture`
+/// `atomflow_<kind>`, and its tensors (`W_dec` `[n_latents, d_out]`, `b_dec` `[d_out]`, and its own).
+///
+/// # Errors
+/// A tensor does not fit its shape (a bug).
+pub fn plain(
+    kind: &str,
+    (d_in, n_latents): (usize, usize),
+    tensors: &LearnerState,
+    extra: &Value,
+) -> Result<Vec<ExportedFile>, Mismatch> {
+    let mut cfg = cfg(&format!("atomflow_{kind}"), d_in, n_latents);
+    extend(&mut cfg, extra);
+    files(&cfg, tensors)
+}
+
+fn cfg(architecture: &str, d_in: usize, n_latents: usize) -> Value {
+    json!({
+        "architecture": architecture, "d_in": d_in, "d_sae": n_latents, "dtype": "float32", "device": "cpu",
+    })
+}
+
+fn extend(cfg: &mut Value, fields: &Value) {
+    if let (Some(cfg), Some(fields)) = (cfg.as_object_mut(), fields.as_object()) {
+        cfg.extend(fields.clone());
+    }
+}
+
+fn files(cfg: &Value, weights: &LearnerState) -> Result<Vec<ExportedFile>, Mismatch> {
     let cfg = format!("{cfg:#}\n").into_bytes();
     Ok(vec![
         ExportedFile { name: "cfg.json", bytes: cfg },

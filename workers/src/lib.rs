@@ -11,7 +11,10 @@ pub mod export;
 pub mod interp;
 pub mod kernels;
 pub mod learner;
+pub mod linear;
 pub mod memory;
+#[cfg(test)]
+pub(crate) mod planted;
 pub mod random;
 pub mod skeleton;
 pub mod state;

@@ -27,12 +27,17 @@ pub const EPS: f64 = 6.25e-10;
 impl<R: Real> AdamStep<R> {
     /// Step number `t`, counted from 1, with learning rate `lr`.
     pub fn new(lr: f64, t: u64) -> Self {
+        AdamStep::with_momentum(lr, t, BETA1)
+    }
+
+    /// The same with another β₁: 0 for learners whose gradient is an estimate of a jump.
+    pub fn with_momentum(lr: f64, t: u64, beta1: f64) -> Self {
         let t = i32::try_from(t).unwrap_or(i32::MAX);
         AdamStep {
-            beta1: R::of(BETA1),
+            beta1: R::of(beta1),
             beta2: R::of(BETA2),
-            rest: (R::of(1.0 - BETA1), R::of(1.0 - BETA2)),
-            rate: R::of(lr / (1.0 - BETA1.powi(t))),
+            rest: (R::of(1.0 - beta1), R::of(1.0 - BETA2)),
+            rate: R::of(lr / (1.0 - beta1.powi(t))),
             unbias2: R::of(1.0 / (1.0 - BETA2.powi(t))),
             eps: R::of(EPS),
         }

@@ -27,26 +27,17 @@ pub struct Term<R> {
 }
 
 impl<R: Real> Term<R> {
-    /// From the residual `y` of a code whose squared norm the loss multiplies by `scale`: the gradient
-    /// of what is decoded is `−2·scale·y`, that of a code value its product with the atom.
-    pub fn squared_error(
-        codes: &Codes,
-        mut values: Vec<R>,
-        mut along_atoms: Vec<R>,
-        y: Vec<R>,
-        scale: f64,
-    ) -> Self {
-        let rate = R::of(-2.0 * scale);
-        vector::scale(rate, &mut values);
-        vector::scale(rate, &mut along_atoms);
-        Term { by_latent: ByLatent::of(codes, &values, &along_atoms), y, tiles: None }
+    /// Each pair adds `decoder·y` to the gradient of its atom and `encoder·(x − b_dec)` to that of its
+    /// encoder row. Without `y` no atom is concerned.
+    pub fn new(codes: &Codes, decoder: &[R], encoder: &[R], y: Vec<R>) -> Self {
+        Term { by_latent: ByLatent::of(codes, decoder, encoder), y, tiles: None }
     }
 
     /// For a code in which each latent is in many rows. The sums have the same terms, added to those
     /// of other terms of the loss at the end.
-    pub fn shared_rows(self, x: &[R], b_dec: &[R]) -> Self {
-        let zeros = vec![R::ZERO; b_dec.len()];
-        Term { tiles: Some([Tiled::of(&self.y, &zeros), Tiled::of(x, b_dec)]), ..self }
+    pub fn shared_rows(self, x: &[R], centre: &[R]) -> Self {
+        let zeros = vec![R::ZERO; centre.len() * self.y.len() / x.len().max(1)];
+        Term { tiles: Some([Tiled::of(&self.y, &zeros), Tiled::of(x, centre)]), ..self }
     }
 }
 
@@ -57,12 +48,20 @@ pub struct Gradient<'a, R> {
     pub lanes: &'a [usize],
     /// Rows, `[rows, d_in]`.
     pub x: &'a [R],
-    /// Decoder bias before the step, `[d_in]`.
-    pub b_dec: Vec<R>,
-    /// The terms of the loss; the reconstruction is the first.
+    /// What is subtracted before encoding, `[d_in]`.
+    pub centre: Vec<R>,
+    /// Whether that is the decoder bias.
+    pub pre_bias: bool,
+    /// The terms of the loss.
     pub terms: Vec<Term<R>>,
-    /// Gradient of `b_dec` through the decoder, `[d_in]`.
+    /// Gradient of `b_dec` through the decoder, `[d_out]`.
     pub offset: Vec<f64>,
+    /// Gradient of `b_enc` where it is not the sum of the encoder weights, `[n_latents]`.
+    pub bias: Option<Vec<R>>,
+    /// What each atom adds of itself to its own gradient, `[n_latents]`.
+    pub pull: Option<Vec<R>>,
+    /// Gradients of the extra parameters.
+    pub extras: Vec<Vec<R>>,
 }
 
 /// Gradient of one latent's parameters.
@@ -70,18 +69,20 @@ pub struct Gradient<'a, R> {
 pub struct LatentGrad<R> {
     /// `[d_in]`.
     pub w_enc: Vec<R>,
-    /// `[d_in]`.
+    /// `[d_out]`.
     pub w_dec: Vec<R>,
     /// Scalar.
     pub b_enc: R,
+    /// Sum of the encoder weights, by which `b_dec` enters before encoding; mostly `b_enc`.
+    pub through: R,
     runs: Vec<Range<usize>>,
 }
 
 impl<R: Real> LatentGrad<R> {
-    /// Scratch for rows of `d_in`.
-    pub fn new(d_in: usize) -> Self {
-        let zeros = || vec![R::ZERO; d_in];
-        LatentGrad { w_enc: zeros(), w_dec: zeros(), b_enc: R::ZERO, runs: Vec::new() }
+    /// Scratch for rows of `d_in` and atoms of `d_out`.
+    pub fn new(d_in: usize, d_out: usize) -> Self {
+        let (w_enc, w_dec) = (vec![R::ZERO; d_in], vec![R::ZERO; d_out]);
+        LatentGrad { w_enc, w_dec, b_enc: R::ZERO, through: R::ZERO, runs: Vec::new() }
     }
 }
 
@@ -89,19 +90,20 @@ impl<R: Real> LatentGrad<R> {
 #[derive(Debug)]
 pub struct Shared<R> {
     first: usize,
-    /// Columns of a row of the sums: `d_in` in whole tiles; 0 if no term has shared rows.
-    width: usize,
-    w_dec: Vec<R>,
-    w_enc: Vec<R>,
+    /// Columns of a row of each sum, in whole tiles; empty if no term has shared rows.
+    w_dec: (usize, Vec<R>),
+    w_enc: (usize, Vec<R>),
 }
 
 impl<R: Real> Shared<R> {
     #[inline(always)]
     fn add_to(&self, latent: usize, grad: &mut LatentGrad<R>) {
-        if self.width > 0 {
-            let (at, d) = ((latent - self.first) * self.width, grad.w_dec.len());
-            vector::add(&self.w_dec[at..at + d], &mut grad.w_dec);
-            vector::add(&self.w_enc[at..at + d], &mut grad.w_enc);
+        let at = latent - self.first;
+        for ((width, sums), total) in [(&self.w_dec, &mut grad.w_dec), (&self.w_enc, &mut grad.w_enc)] {
+            if *width > 0 {
+                let d = total.len();
+                vector::add(&sums[at * width..at * width + d], total);
+            }
         }
     }
 }
@@ -115,9 +117,12 @@ impl<R: Real> Gradient<'_, R> {
     /// The part of the gradients of `latents` that is summed tile by tile.
     #[inline(always)]
     pub fn shared(&self, latents: Range<usize>) -> Shared<R> {
-        let width = if self.shares_rows() { tiled::padded(self.b_dec.len()) } else { 0 };
-        let zeros = || vec![R::ZERO; width * latents.len()];
-        let mut shared = Shared { first: latents.start, width, w_dec: zeros(), w_enc: zeros() };
+        let zeros = |d: usize| {
+            let width = if self.shares_rows() { tiled::padded(d) } else { 0 };
+            (width, vec![R::ZERO; width * latents.len()])
+        };
+        let (w_dec, w_enc) = (zeros(self.offset.len()), zeros(self.centre.len()));
+        let mut shared = Shared { first: latents.start, w_dec, w_enc };
         for term in &self.terms {
             if let Some([y, x]) = &term.tiles {
                 let with_runs = |latent| {
@@ -125,8 +130,8 @@ impl<R: Real> Gradient<'_, R> {
                     (csc::runs_of(entries.rows, self.lanes), entries)
                 };
                 let entries: Vec<_> = latents.clone().map(with_runs).collect();
-                add_tiles::<R, false>(y, &entries, &mut shared.w_dec);
-                add_tiles::<R, true>(x, &entries, &mut shared.w_enc);
+                add_tiles::<R, false>(y, &entries, &mut shared.w_dec.1);
+                add_tiles::<R, true>(x, &entries, &mut shared.w_enc.1);
             }
         }
         shared
@@ -138,23 +143,26 @@ impl<R: Real> Gradient<'_, R> {
     pub fn latent(&self, latent: usize, shared: &Shared<R>, grad: &mut LatentGrad<R>) -> bool {
         grad.w_enc.fill(R::ZERO);
         grad.w_dec.fill(R::ZERO);
-        grad.b_enc = R::ZERO;
-        let mut touched = false;
+        grad.through = R::ZERO;
+        let mut touched = self.pull.is_some();
         for term in &self.terms {
             touched |= self.add(term, latent, grad);
         }
         shared.add_to(latent, grad);
+        grad.b_enc = self.bias.as_ref().map_or(grad.through, |bias| bias[latent]);
         touched
     }
 
     /// Asks for the rows that [`Gradient::latent`] will read.
     #[inline(always)]
     pub fn prefetch(&self, latent: usize) {
-        let d = self.b_dec.len();
+        let (d_in, d_out) = (self.centre.len(), self.offset.len());
         for term in self.terms.iter().filter(|term| term.tiles.is_none()) {
             for &row in term.by_latent.entries(latent).rows.iter().take(16) {
-                prefetch::soon(&term.y[row as usize * d..][..d]);
-                prefetch::soon(&self.x[row as usize * d..][..d]);
+                if !term.y.is_empty() {
+                    prefetch::soon(&term.y[row as usize * d_out..][..d_out]);
+                }
+                prefetch::soon(&self.x[row as usize * d_in..][..d_in]);
             }
         }
     }
@@ -162,30 +170,31 @@ impl<R: Real> Gradient<'_, R> {
     #[inline(always)]
     fn add(&self, term: &Term<R>, latent: usize, grad: &mut LatentGrad<R>) -> bool {
         let entries = term.by_latent.entries(latent);
-        let (rows, LatentGrad { w_enc, w_dec, b_enc, runs }) = (entries.rows, grad);
+        let (rows, LatentGrad { w_enc, w_dec, through, runs, .. }) = (entries.rows, grad);
         csc::lane_runs(rows, self.lanes, runs);
         if term.tiles.is_none() {
-            SumRows { runs, rows, weights: entries.decoder, y: &term.y, centre: None, total: w_dec }.run();
-            let centre = Some(&self.b_dec[..]);
+            if !term.y.is_empty() {
+                let weights = entries.decoder;
+                SumRows { runs, rows, weights, y: &term.y, centre: None, total: w_dec }.run();
+            }
+            let centre = Some(&self.centre[..]);
             SumRows { runs, rows, weights: entries.encoder, y: self.x, centre, total: w_enc }.run();
         }
-        *b_enc += csc::sum_weights(runs, entries.encoder);
+        *through += csc::sum_weights(runs, entries.encoder);
         !rows.is_empty()
     }
 
-    /// Gradient of `b_dec`, given `Σ_latents db_enc·w_enc` (`[d_in]`): the pre-bias enters twice.
+    /// Gradient of `b_dec`, given `Σ_latents through·w_enc` (`[d_in]`): a pre-bias enters twice.
     pub fn b_dec(&self, through_encoder: &[f64]) -> Vec<R> {
+        if !self.pre_bias {
+            return self.offset.iter().map(|&direct| R::of(direct)).collect();
+        }
         self.offset.iter().zip(through_encoder).map(|(&direct, &enc)| R::of(direct - enc)).collect()
     }
 
     /// Gives the memory of the terms back.
     pub fn vacate(self, rooms: &mut Rooms<R>) {
         self.terms.into_iter().for_each(|term| rooms.give(term.y));
-    }
-
-    /// Whether a latent is in the main code of this batch.
-    pub fn fired(&self, latent: usize) -> bool {
-        !self.terms[0].by_latent.entries(latent).rows.is_empty()
     }
 }
 

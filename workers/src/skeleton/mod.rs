@@ -3,7 +3,11 @@
 //! Notation of the field: `pre_acts = (x − b_dec)·w_encᵀ + b_enc`, `codes` = what survives
 //! selection, `x_hat = codes·w_dec + b_dec`. Rows of `w_enc` and `w_dec` are latents.
 
+pub mod aux_k;
 pub mod dead_latents;
+pub mod frozen;
+#[cfg(test)]
+pub(crate) mod golden;
 pub mod gradient;
 pub mod init;
 pub mod median;
@@ -12,6 +16,9 @@ pub mod parameters;
 pub mod rooms;
 pub mod sae;
 pub mod schedule;
+pub mod spec;
+pub mod subspace;
 pub mod update;
 
-pub use sae::{Sae, SaeVariant, SkeletonSpec};
+pub use frozen::{FrozenParameters, FrozenSae, Inference};
+pub use sae::{Sae, SaeVariant};

@@ -1,10 +1,9 @@
 //! The loss and its gradient. This is the one place where loss terms are summed.
 //!
-//! A term is a sparse code with a gradient on what it decodes to: the reconstruction is one, the
-//! auxiliary loss over dead latents another. Backward runs over the list of terms, in closed form
-//! (`methods` of the field: OpenAI `sparse_autoencoder/kernels.py`; AuxK of Gao et al. 2024, §A.2):
-//! with `S = 1/B`, `g = −2S·e`, `gv = ⟨g, w_dec⟩`,
-//! `dw_dec = Σ f·g`, `dw_enc = Σ gv·(x − b_dec)`, `db_enc = Σ gv`, `db_dec = Σ g − db_enc·w_enc`.
+//! A variant says which pre-activations become codes and adds terms; each term brings its gradient, in
+//! closed form: with `S = 1/B` (or 1/(B·variance)), `g = −2S·e`, `gv = ⟨g, atom⟩`,
+//! `dw_dec = Σ f·g`, `dw_enc = Σ gz·(x − b_dec)`, `db_enc = Σ gz`, `db_dec = Σ g − db_enc·w_enc`
+//! (OpenAI `sparse_autoencoder/kernels.py`).
 
 use super::{
     gradient::{Gradient, Term},
@@ -16,51 +15,40 @@ use crate::{
     kernels::{
         Path, Real,
         encode::{Encoder, Screen, Selected, Selection},
-        lanes::LaneStarts,
+        lanes::{LaneStarts, Moments},
         residual::{Coded, Residual, residual},
+        vector,
     },
 };
-
-/// What the loss is made of.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Objective {
-    /// Latents kept per row.
-    pub k: usize,
-    /// Weight of the auxiliary loss, 1/32 in the paper.
-    pub aux_coefficient: f64,
-    /// Dead latents that may explain the residual, per row.
-    pub k_aux: usize,
-    /// Divide the reconstruction loss by the variance of the batch, which makes it scale-free.
-    pub per_variance: bool,
-}
 
 /// The value of the loss, term by term.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Losses {
-    /// `Σ‖e‖²` over the batch.
+    /// `Σ‖e‖²` of the first reconstruction over the batch.
     pub squared_error: f64,
-    /// `Σ‖x − x̄‖²` over the batch.
+    /// `Σ‖y − ȳ‖²` over the batch, y what is reconstructed.
     pub scatter: f64,
-    /// Mean squared error, divided by the variance if the objective says so.
+    /// All reconstructions, weighted.
     pub reconstruction: f64,
+    /// What codes cost, and whatever else a variant adds.
+    pub penalty: f64,
     /// Auxiliary loss before its coefficient; 0 while no latent is dead.
     pub aux: f64,
     /// What is minimised.
     pub total: f64,
 }
 
-/// Everything known after the forward pass, ready to be turned into gradients latent by latent.
-#[derive(Debug)]
-pub struct Backward<'a, R> {
-    /// The loss.
-    pub losses: Losses,
-    /// The main codes.
-    pub codes: Codes,
-    /// Its gradient.
-    pub gradient: Gradient<'a, R>,
+/// What a squared error is divided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// The number of rows: penalties on codes are in proportion to the data's scale.
+    Rows,
+    /// Rows and variance of the batch: the loss is free of scale.
+    Variance,
 }
 
 /// One batch in front of the parameters.
+#[derive(Debug, Clone, Copy)]
 pub struct Step<'batch, 'learner, R> {
     /// Instructions to use.
     pub path: Path,
@@ -70,95 +58,223 @@ pub struct Step<'batch, 'learner, R> {
     pub parameters: &'learner Parameters<R>,
     /// Rows, `[rows, d_in]`, lane after lane.
     pub x: &'batch [R],
+    /// What is reconstructed, `[rows, d_out]`.
+    pub target: &'learner [R],
+    /// The columns beside the rows that the learner asked for.
+    pub beside: &'batch [Vec<R>],
     /// Where each lane starts.
     pub lanes: LaneStarts<'batch>,
-    /// `Σ‖x − x̄‖²`.
+    /// `Σ‖y − ȳ‖²`, y what is reconstructed.
     pub scatter: f64,
     /// Dead latents, ascending.
     pub dead: &'learner [u32],
-}
-
-impl Objective {
-    /// Forward pass and the output gradients of every term. The terms hold memory of `rooms`.
-    pub fn evaluate<'batch, R: Real>(
-        &self,
-        step: &Step<'batch, '_, R>,
-        rooms: &mut Rooms<R>,
-    ) -> Backward<'batch, R> {
-        let p = step.parameters;
-        let encoder = Encoder::all(&p.w_enc.value, &p.b_enc.value, p.d_in);
-        let Selected { codes, values, .. } =
-            encoder.select(step.path, step.screen, step.x, &p.b_dec.value, Selection::TopK(self.k));
-        let offset = &p.b_dec.value;
-        let main = step.residual(
-            step.x,
-            &Coded { codes: &codes, values: &values, w_dec: &p.w_dec.value, offset },
-            rooms.take(),
-        );
-
-        let scale = self.reconstruction_scale(step.rows(), step.scatter);
-        let reconstruction = main.moments.squared_norm * scale;
-        let (aux, aux_term) = self.aux(step, &main, rooms).unzip();
-        let losses = Losses {
-            squared_error: main.moments.squared_norm,
-            scatter: step.scatter,
-            reconstruction,
-            aux: aux.unwrap_or(0.0),
-            total: reconstruction + self.aux_coefficient * aux.unwrap_or(0.0),
-        };
-        let offset = main.moments.column_sums.iter().map(|sum| -2.0 * scale * sum).collect();
-        let main = Term::squared_error(&codes, values, main.along_atoms, main.e, scale);
-        let terms = std::iter::once(main).chain(aux_term).collect();
-        let gradient = Gradient { lanes: step.lanes, x: step.x, b_dec: p.b_dec.value.clone(), terms, offset };
-        Backward { losses, codes, gradient }
-    }
-
-    /// `S`: 1/B, or 1/(B·variance) = 1/scatter. A batch without variance counts as variance 1.
-    fn reconstruction_scale(&self, rows: usize, scatter: f64) -> f64 {
-        if self.per_variance && scatter > 0.0 { 1.0 / scatter } else { 1.0 / rows.max(1) as f64 }
-    }
-
-    /// AuxK: dead latents explain the detached residual `e`, decoded without `b_dec`. The loss is
-    /// `mean‖e − ê‖² / mean‖e − ē‖²`, scaled by `min(n_dead / k_aux, 1)` (sparsify, SAELens).
-    /// None while there is nothing to explain or nobody to do it.
-    fn aux<R: Real>(
-        &self,
-        step: &Step<R>,
-        main: &Residual<R>,
-        rooms: &mut Rooms<R>,
-    ) -> Option<(f64, Term<R>)> {
-        let scatter = main.moments.scatter(step.rows());
-        let idle = step.dead.is_empty() || self.k_aux == 0 || self.aux_coefficient == 0.0;
-        if idle || scatter <= 0.0 || !scatter.is_finite() {
-            return None;
-        }
-        let p = step.parameters;
-        let encoder = Encoder::subset(&p.w_enc.value, &p.b_enc.value, p.d_in, step.dead);
-        let Selected { codes, values, .. } =
-            encoder.select(step.path, step.screen, step.x, &p.b_dec.value, Selection::TopK(self.k_aux));
-        let offset = &vec![R::ZERO; p.d_in];
-        let left = step.residual(
-            &main.e,
-            &Coded { codes: &codes, values: &values, w_dec: &p.w_dec.value, offset },
-            rooms.take(),
-        );
-        let few = (step.dead.len() as f64 / self.k_aux as f64).min(1.0);
-        let scale = self.aux_coefficient * few / scatter;
-        let loss = few * left.moments.squared_norm / scatter;
-        let term = Term::squared_error(&codes, values, left.along_atoms, left.e, scale);
-        Some((loss, term.shared_rows(step.x, &p.b_dec.value)))
-    }
+    /// Number of this step, counted from 1.
+    pub number: u64,
+    /// Steps of the whole run.
+    pub steps: u64,
 }
 
 impl<R: Real> Step<'_, '_, R> {
-    fn rows(&self) -> usize {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
         self.x.len() / self.parameters.d_in
     }
 
-    fn residual(&self, target: &[R], coded: &Coded<R>, room: Vec<R>) -> Residual<R> {
-        residual(self.path, target, coded, self.lanes, room)
+    /// Share of the run that is over before this step, 0 to 1.
+    pub fn progress(&self) -> f64 {
+        (self.number - 1) as f64 / self.steps.max(1) as f64
+    }
+
+    /// A coefficient that grows linearly from 0 during the first `share` of the run.
+    pub fn warmed(&self, coefficient: f64, share: f64) -> f64 {
+        let end = share * self.steps as f64;
+        if end > 0.0 { coefficient * (self.number as f64 / end).min(1.0) } else { coefficient }
     }
 }
 
-#[cfg(test)]
-mod tests;
+/// A sparse code in the loss: what it decodes to has been compared with the target.
+#[derive(Debug)]
+pub struct Part<R> {
+    /// Which latents.
+    pub codes: Codes,
+    /// What is decoded, parallel to `codes.latents`.
+    pub values: Vec<R>,
+    /// ∂loss/∂value of each pair. When the part is pushed, it is what multiplies `x − b_dec` in the
+    /// gradient of the encoder: a variant whose values are not the pre-activations multiplies it by the
+    /// slope between.
+    pub slope: Vec<R>,
+    /// What is unexplained, `[rows, d_out]`.
+    pub e: Vec<R>,
+    /// Its sums.
+    pub moments: Moments,
+    /// `−2·scale`: the gradient of what is decoded is this times `e`.
+    rate: R,
+}
+
+/// Everything known after the forward pass, ready to be turned into gradients latent by latent.
+#[derive(Debug)]
+pub struct Backward<'batch, R> {
+    /// The loss.
+    pub losses: Losses,
+    /// Pairs of the first code whose value is not zero.
+    pub nnz: usize,
+    /// Whether each latent has such a pair.
+    pub fired: Vec<bool>,
+    /// Its gradient.
+    pub gradient: Gradient<'batch, R>,
+}
+
+/// The loss of one batch while it is summed.
+#[derive(Debug)]
+pub struct Loss<'batch, 'learner, 'rooms, R> {
+    /// The batch and the parameters.
+    pub step: Step<'batch, 'learner, R>,
+    rooms: &'rooms mut Rooms<R>,
+    losses: Losses,
+    nnz: usize,
+    fired: Vec<bool>,
+    gradient: Gradient<'batch, R>,
+}
+
+impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
+    /// Nothing is added yet. Terms hold memory of `rooms`.
+    pub fn new(step: Step<'batch, 'learner, R>, rooms: &'rooms mut Rooms<R>) -> Self {
+        let p = step.parameters;
+        let zeros = |parameter: &super::parameters::Extra<R>| vec![R::ZERO; parameter.parameter.value.len()];
+        let gradient = Gradient {
+            lanes: step.lanes,
+            x: step.x,
+            centre: p.centre(),
+            pre_bias: p.pre_bias,
+            terms: Vec::new(),
+            offset: vec![0.0; p.d_out()],
+            bias: None,
+            pull: None,
+            extras: p.extras.iter().map(zeros).collect(),
+        };
+        let losses = Losses { scatter: step.scatter, ..Losses::default() };
+        Loss { step, rooms, losses, nnz: 0, fired: vec![false; p.n_latents()], gradient }
+    }
+
+    /// Pre-activations that become codes.
+    pub fn select(&self, selection: Selection<R>) -> Selected<R> {
+        let p = self.step.parameters;
+        let encoder = Encoder::all(&p.w_enc.value, &p.b_enc.value, p.d_in);
+        encoder.select(self.step.path, self.step.screen, self.step.x, &self.gradient.centre, selection)
+    }
+
+    /// Factor of a squared error summed over the batch. A batch without variance counts as variance 1.
+    pub fn scale(&self, unit: Unit) -> f64 {
+        match unit {
+            Unit::Variance if self.step.scatter > 0.0 => 1.0 / self.step.scatter,
+            _ => 1.0 / self.step.rows().max(1) as f64,
+        }
+    }
+
+    /// Adds `scale·Σ‖target − b_dec − values·w_dec‖²`. The first reconstruction is the one that is
+    /// reported. The part takes part in the gradient when it is pushed.
+    pub fn reconstruct(&mut self, codes: Codes, values: Vec<R>, scale: f64) -> Part<R> {
+        let p = self.step.parameters;
+        let coded = Coded { codes: &codes, values: &values, w_dec: &p.w_dec.value, offset: &p.b_dec.value };
+        let Residual { e, along_atoms, moments } = self.residual(self.step.target, &coded);
+        self.report(&codes, &values, moments.squared_norm);
+        self.add_error(&moments, scale);
+        let rate = R::of(-2.0 * scale);
+        let mut slope = along_atoms;
+        vector::scale(rate, &mut slope);
+        Part { codes, values, slope, e, moments, rate }
+    }
+
+    /// The residual of any target against any code.
+    pub fn residual(&mut self, target: &[R], coded: &Coded<R>) -> Residual<R> {
+        residual(self.step.path, target, coded, self.step.lanes, self.rooms.take())
+    }
+
+    /// What the report of the step says of codes and error: the first call counts.
+    pub fn report(&mut self, codes: &Codes, values: &[R], squared_error: f64) {
+        if self.nnz == 0 && self.losses.squared_error == 0.0 {
+            self.losses.squared_error = squared_error;
+            for (&latent, &value) in codes.latents.iter().zip(values) {
+                let fires = value != R::ZERO;
+                self.nnz += usize::from(fires);
+                self.fired[latent as usize] |= fires;
+            }
+        }
+    }
+
+    /// Adds `scale·Σ‖e‖²` and its gradient with respect to `b_dec`.
+    pub fn add_error(&mut self, moments: &Moments, scale: f64) {
+        self.losses.reconstruction += scale * moments.squared_norm;
+        let sums = self.gradient.offset.iter_mut().zip(&moments.column_sums);
+        sums.for_each(|(offset, sum)| *offset -= 2.0 * scale * sum);
+    }
+
+    /// Adds `weight/rows · Σ cost(latent, value)` over the pairs of a part, and its slope.
+    pub fn penalise(&mut self, part: &mut Part<R>, weight: f64, cost: impl Fn(usize, R) -> (R, R)) {
+        let weight = weight / self.step.rows().max(1) as f64;
+        let (rate, mut sum) = (R::of(weight), 0f64);
+        let pairs = part.codes.latents.iter().zip(&part.values);
+        for ((&latent, &value), slope) in pairs.zip(&mut part.slope) {
+            let (cost, steepness) = cost(latent as usize, value);
+            sum += cost.f64();
+            *slope = steepness.fma(rate, *slope);
+        }
+        self.add(weight * sum);
+    }
+
+    /// Adds a number whose gradient the variant states itself.
+    pub fn add(&mut self, penalty: f64) {
+        self.losses.penalty += penalty;
+    }
+
+    /// Adds `weight` times each atom to the gradient of that atom, `[n_latents]`.
+    pub fn pull_atoms(&mut self, weights: Vec<R>) {
+        self.gradient.pull = Some(weights);
+    }
+
+    /// Gradient of the encoder bias, where it is not the sum of the slopes, `[n_latents]`.
+    pub fn set_bias_gradient(&mut self, gradient: Vec<R>) {
+        self.gradient.bias = Some(gradient);
+    }
+
+    /// Gradient of the `index`-th extra parameter, to be added to.
+    pub fn extra_gradient(&mut self, index: usize) -> &mut [R] {
+        &mut self.gradient.extras[index]
+    }
+
+    /// A part takes part in the gradient: of atoms with its values, of the encoder with its slopes.
+    pub fn push(&mut self, part: Part<R>) {
+        let Part { codes, mut values, slope, e, rate, .. } = part;
+        vector::scale(rate, &mut values);
+        self.push_term(Term::new(&codes, &values, &slope, e));
+    }
+
+    /// A part whose atoms are held fixed: only the encoder learns from it.
+    pub fn push_encoder(&mut self, codes: &Codes, slope: &[R]) {
+        let none = vec![R::ZERO; slope.len()];
+        self.push_term(Term::new(codes, &none, slope, Vec::new()));
+    }
+
+    /// Any term.
+    pub fn push_term(&mut self, term: Term<R>) {
+        self.gradient.terms.push(term);
+    }
+
+    /// Adds the auxiliary loss: before its coefficient for the report, and its term.
+    pub(super) fn add_aux(&mut self, coefficient: f64, loss: f64, term: Term<R>) {
+        self.losses.aux += loss;
+        self.losses.total += coefficient * loss;
+        self.push_term(term);
+    }
+
+    /// What is subtracted from rows before they are encoded.
+    pub fn centre(&self) -> &[R] {
+        &self.gradient.centre
+    }
+
+    /// The sum, and everything the update needs.
+    pub fn backward(mut self) -> Backward<'batch, R> {
+        self.losses.total += self.losses.reconstruction + self.losses.penalty;
+        Backward { losses: self.losses, nnz: self.nnz, fired: self.fired, gradient: self.gradient }
+    }
+}

@@ -2,7 +2,11 @@
 
 use rayon::prelude::*;
 
-use crate::kernels::{Real, adam::AdamStep};
+use crate::{
+    kernels::{Real, adam::AdamStep},
+    learner::Mismatch,
+    state::LearnerState,
+};
 
 /// A parameter tensor with its moments, all of one length.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +25,27 @@ pub struct Piece<'a, R> {
     pub value: &'a mut [R],
     m: &'a mut [R],
     v: &'a mut [R],
+}
+
+impl Parameter<f32> {
+    /// Adds values and moments to a state, as `name`, `name.m` and `name.v`.
+    pub fn save(&self, state: &mut LearnerState, name: &str, shape: &[usize]) {
+        state.push_f32(name, shape.to_vec(), &self.value);
+        state.push_f32(&format!("{name}.m"), shape.to_vec(), &self.m);
+        state.push_f32(&format!("{name}.v"), shape.to_vec(), &self.v);
+    }
+
+    /// What [`Parameter::save`] wrote.
+    ///
+    /// # Errors
+    /// One of the three is absent or of another shape.
+    pub fn read(state: &LearnerState, name: &str, shape: &[usize]) -> Result<Self, Mismatch> {
+        Ok(Parameter {
+            value: state.f32(name, shape)?,
+            m: state.f32(&format!("{name}.m"), shape)?,
+            v: state.f32(&format!("{name}.v"), shape)?,
+        })
+    }
 }
 
 impl<R: Real> Parameter<R> {
@@ -62,14 +87,36 @@ impl<R: Real> Piece<'_, R> {
 pub struct Parameters<R> {
     /// Width of the vectors.
     pub d_in: usize,
+    /// Whether `b_dec` is subtracted before encoding, too; then `d_out` is `d_in`.
+    pub pre_bias: bool,
     /// Encoder rows `[n_latents, d_in]`.
     pub w_enc: Parameter<R>,
     /// Encoder bias `[n_latents]`.
     pub b_enc: Parameter<R>,
-    /// Atoms `[n_latents, d_in]`, unit norm.
+    /// Atoms `[n_latents, d_out]`.
     pub w_dec: Parameter<R>,
-    /// Decoder bias, subtracted before encoding too, `[d_in]`.
+    /// Decoder bias `[d_out]`.
     pub b_dec: Parameter<R>,
+    /// What a variant learns beside these.
+    pub extras: Vec<Extra<R>>,
+}
+
+/// A parameter of one variant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Extra<R> {
+    /// Its name in checkpoints.
+    pub name: &'static str,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Values and moments.
+    pub parameter: Parameter<R>,
+}
+
+impl<R: Real> Extra<R> {
+    /// With these values.
+    pub fn new(name: &'static str, shape: Vec<usize>, values: Vec<R>) -> Self {
+        Extra { name, shape, parameter: Parameter::new(values) }
+    }
 }
 
 impl<R: Real> Parameters<R> {
@@ -78,14 +125,56 @@ impl<R: Real> Parameters<R> {
         self.b_enc.value.len()
     }
 
-    /// The four tensors with their names and shapes, in the order they are saved.
-    pub fn named(&self) -> [(&'static str, Vec<usize>, &Parameter<R>); 4] {
-        let (n, d) = (self.n_latents(), self.d_in);
-        [
-            ("w_enc", vec![n, d], &self.w_enc),
-            ("b_enc", vec![n], &self.b_enc),
-            ("w_dec", vec![n, d], &self.w_dec),
-            ("b_dec", vec![d], &self.b_dec),
-        ]
+    /// Width of what is reconstructed.
+    pub fn d_out(&self) -> usize {
+        self.b_dec.value.len()
+    }
+
+    /// What is subtracted before encoding, `[d_in]`.
+    pub fn centre(&self) -> Vec<R> {
+        if self.pre_bias { self.b_dec.value.clone() } else { vec![R::ZERO; self.d_in] }
+    }
+
+    /// One atom.
+    pub fn atom(&self, latent: usize) -> &[R] {
+        let d = self.d_out();
+        &self.w_dec.value[latent * d..][..d]
+    }
+
+    /// Values of the `index`-th extra parameter.
+    pub fn extra(&self, index: usize) -> &[R] {
+        &self.extras[index].parameter.value
+    }
+}
+
+impl Parameters<f32> {
+    fn shapes(&self) -> [(&'static str, Vec<usize>); 4] {
+        let (n, d, out) = (self.n_latents(), self.d_in, self.d_out());
+        [("w_enc", vec![n, d]), ("b_enc", vec![n]), ("w_dec", vec![n, out]), ("b_dec", vec![out])]
+    }
+
+    /// Adds everything to a state.
+    pub fn save(&self, state: &mut LearnerState) {
+        let all = [&self.w_enc, &self.b_enc, &self.w_dec, &self.b_dec];
+        for ((name, shape), parameter) in self.shapes().into_iter().zip(all) {
+            parameter.save(state, name, &shape);
+        }
+        self.extras.iter().for_each(|extra| extra.parameter.save(state, extra.name, &extra.shape));
+    }
+
+    /// Parameters of the same shapes with the values of a state.
+    ///
+    /// # Errors
+    /// One is absent or of another shape.
+    pub fn read(&self, state: &LearnerState) -> Result<Self, Mismatch> {
+        let [w_enc, b_enc, w_dec, b_dec] =
+            self.shapes().map(|(name, shape)| Parameter::read(state, name, &shape));
+        let extra = |extra: &Extra<f32>| {
+            let parameter = Parameter::read(state, extra.name, &extra.shape)?;
+            Ok(Extra { parameter, ..extra.clone() })
+        };
+        let extras = self.extras.iter().map(extra).collect::<Result<_, Mismatch>>()?;
+        let (w_enc, b_enc, w_dec, b_dec) = (w_enc?, b_enc?, w_dec?, b_dec?);
+        Ok(Parameters { d_in: self.d_in, pre_bias: self.pre_bias, w_enc, b_enc, w_dec, b_dec, extras })
     }
 }

@@ -1,62 +1,76 @@
 //! `Sae<V>`: the training loop's body. Owns the optimizer, decoder norm, dead latents and schedule.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 use super::{
+    aux_k::AuxK,
     dead_latents::DeadLatents,
-    init,
-    objective::{Backward, Objective, Step},
-    parameters::{Parameter, Parameters},
+    frozen::FrozenParameters,
+    init::{self, Start},
+    objective::{Backward, Loss, Step},
+    parameters::{Extra, Parameters},
     rooms::Rooms,
-    schedule::{Schedule, ScheduleSpec},
-    update,
+    schedule::Schedule,
+    spec::SaeSpec,
+    update::{self, Atoms},
 };
 use crate::{
-    kernels::{Path, adam::AdamStep},
+    kernels::{
+        Path, Real,
+        adam::{AdamStep, BETA1},
+    },
     learner::{ActivationBatch, BatchFacts, DictLearner, Dictionary, Mismatch, Scales, Setup, StepReport},
     state::LearnerState,
     threads::Threads,
 };
 
-/// What a variant fills in.
+/// What a variant fills in. All but the first two have an answer that most variants share.
 pub trait SaeVariant: Send + Sync {
-    /// What is minimised and which latents survive.
-    fn objective(&self, d_in: usize) -> Objective;
+    /// Adds the terms of the loss of one batch; `aux` is the auxiliary loss, for the part that is the
+    /// main reconstruction. What it remembers from step to step is a function of the steps alone.
+    fn forward<R: Real>(&mut self, loss: &mut Loss<R>, aux: &AuxK);
+
     /// The dictionary it becomes, given parameters in the units of the input data.
-    fn freeze(&self, parameters: FrozenParameters) -> Box<dyn Dictionary>;
-}
+    fn freeze(
+        &self,
+        parameters: &Parameters<f32>,
+        folded: FrozenParameters,
+        scales: &Scales,
+    ) -> Box<dyn Dictionary>;
 
-/// Parameters after the input scale has been folded in: they apply to unscaled vectors.
-#[derive(Debug, Clone)]
-pub struct FrozenParameters {
-    /// Width of the vectors.
-    pub d_in: usize,
-    /// Encoder rows `[n_latents, d_in]`.
-    pub w_enc: Vec<f32>,
-    /// Encoder bias `[n_latents]`.
-    pub b_enc: Vec<f32>,
-    /// Atoms `[n_latents, d_in]`.
-    pub w_dec: Vec<f32>,
-    /// Decoder bias `[d_in]`.
-    pub b_dec: Vec<f32>,
-    /// Kernel threads.
-    pub threads: Threads,
-}
+    /// What is reconstructed, where that is not the rows themselves: of `batch`, or of the sample. Its
+    /// width, and the values.
+    fn target<'b>(&self, _batch: &ActivationBatch<'b>) -> Option<(usize, Cow<'b, [f32]>)> {
+        None
+    }
 
-/// Settings every gradient-trained autoencoder has.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct SkeletonSpec {
-    /// Learning rate.
-    pub schedule: ScheduleSpec,
-    /// A latent that has not fired for this many tokens is dead.
-    pub dead_after_tokens: u64,
-}
+    /// Changes the parameters before the first step, and adds its own.
+    fn begin(&mut self, _parameters: &mut Parameters<f32>, _setup: &Setup) -> Vec<Extra<f32>> {
+        Vec::new()
+    }
 
-impl Default for SkeletonSpec {
-    fn default() -> Self {
-        SkeletonSpec { schedule: ScheduleSpec::default(), dead_after_tokens: 10_000_000 }
+    /// What atoms have to be.
+    fn atoms(&self) -> Atoms {
+        Atoms::UnitNorm
+    }
+
+    /// β₁ of Adam.
+    fn momentum(&self) -> f64 {
+        BETA1
+    }
+
+    /// Brings parameters back to where they are allowed to be, after the step.
+    fn project(&self, _parameters: &mut Parameters<f32>) {}
+
+    /// Adds what it remembers from step to step to a state.
+    fn save(&self, _state: &mut LearnerState) {}
+
+    /// Goes on from there.
+    ///
+    /// # Errors
+    /// The state belongs to another learner; nothing is changed then.
+    fn load(&mut self, _state: &LearnerState) -> Result<(), Mismatch> {
+        Ok(())
     }
 }
 
@@ -64,51 +78,82 @@ impl Default for SkeletonSpec {
 #[derive(Debug)]
 pub struct Sae<V> {
     variant: V,
-    objective: Objective,
+    aux: AuxK,
     schedule: Schedule,
     parameters: Parameters<f32>,
     dead: DeadLatents,
     step: u64,
+    steps: u64,
     path: Path,
     threads: Threads,
 }
 
 impl<V: SaeVariant> Sae<V> {
     /// Starts from the calibration sample.
-    pub fn new(variant: V, n_latents: usize, spec: &SkeletonSpec, setup: &Setup) -> Self {
-        let start = || init::parameters(n_latents, setup.d_in, setup.sample, setup.seed);
+    pub fn new(mut variant: V, spec: &SaeSpec, setup: &Setup) -> Self {
+        let parameters = setup.threads.install(|| {
+            let ends = [0, setup.sample.len() / setup.d_in.max(1)];
+            let sample = ActivationBatch::new(setup.sample, &ends).with_beside(setup.beside);
+            let target = variant.target(&sample);
+            let start = Start {
+                n_latents: spec.n_latents,
+                d_in: setup.d_in,
+                sample: setup.sample,
+                target: target.as_ref().map(|(width, values)| (*width, &values[..])),
+                seed: setup.seed,
+                init: &spec.init,
+            };
+            let mut parameters = init::parameters(&start);
+            parameters.extras = variant.begin(&mut parameters, setup);
+            parameters
+        });
         Sae {
-            objective: variant.objective(setup.d_in),
+            aux: spec.aux(setup.d_in),
             variant,
-            schedule: Schedule::new(&spec.schedule, n_latents, setup.steps),
-            parameters: setup.threads.install(start),
-            dead: DeadLatents::new(n_latents, spec.dead_after_tokens),
+            schedule: Schedule::new(&spec.schedule, spec.n_latents, setup.steps),
+            parameters,
+            dead: DeadLatents::new(spec.n_latents, spec.dead_after_tokens),
             step: 0,
+            steps: setup.steps,
             path: Path::best(),
             threads: setup.threads.clone(),
         }
     }
 
     fn train(&mut self, batch: &ActivationBatch, rooms: &mut Rooms<f32>) -> StepReport {
-        let facts = || BatchFacts::here(self.path, batch.x, self.parameters.d_in, batch.lanes);
+        self.step += 1;
+        let target = self.variant.target(batch);
+        let (width, target) = match &target {
+            Some((width, values)) => (*width, &values[..]),
+            None => (self.parameters.d_in, batch.x),
+        };
+        let facts = batch.facts.filter(|_| std::ptr::eq(target, batch.x));
+        let facts = facts.unwrap_or_else(|| BatchFacts::here(self.path, target, width, batch.lanes));
         let step = Step {
             path: self.path,
             screen: self.threads.screen(),
             parameters: &self.parameters,
             x: batch.x,
+            target,
+            beside: batch.beside,
             lanes: batch.lanes,
-            scatter: batch.facts.unwrap_or_else(facts).scatter,
+            scatter: facts.scatter,
             dead: self.dead.list(),
+            number: self.step,
+            steps: self.steps,
         };
-        let Backward { losses, codes, gradient } = self.objective.evaluate(&step, rooms);
-        self.step += 1;
+        let mut loss = Loss::new(step, rooms);
+        self.variant.forward(&mut loss, &self.aux);
+        let Backward { losses, nnz, fired, gradient } = loss.backward();
         let lr = self.schedule.lr(self.step);
-        update::apply(self.path, &mut self.parameters, &gradient, &AdamStep::new(lr, self.step));
-        self.dead.observe(batch.rows(), |latent| gradient.fired(latent));
+        let adam = AdamStep::with_momentum(lr, self.step, self.variant.momentum());
+        update::apply(self.path, &mut self.parameters, &gradient, &adam, self.variant.atoms());
         gradient.vacate(rooms);
+        self.variant.project(&mut self.parameters);
+        self.dead.observe(batch.rows(), |latent| fired[latent]);
         StepReport {
             rows: batch.rows() as u64,
-            nnz: codes.nnz() as u64,
+            nnz: nnz as u64,
             squared_error: losses.squared_error,
             scatter: losses.scatter,
             loss: losses.total,
@@ -138,47 +183,35 @@ impl<V: SaeVariant> DictLearner for Sae<V> {
     fn freeze(&self, scales: &Scales) -> Box<dyn Dictionary> {
         let (p, scale) = (&self.parameters, scales.first());
         let unscaled = |values: &[f32]| values.iter().map(|v| v / scale).collect::<Vec<_>>();
-        self.variant.freeze(FrozenParameters {
+        let folded = FrozenParameters {
             d_in: p.d_in,
+            pre_bias: p.pre_bias,
             w_enc: p.w_enc.value.clone(),
             b_enc: unscaled(&p.b_enc.value),
             w_dec: p.w_dec.value.clone(),
             b_dec: unscaled(&p.b_dec.value),
             threads: self.threads.clone(),
-        })
+        };
+        self.variant.freeze(p, folded, scales)
     }
 
     fn save(&self) -> LearnerState {
         let mut state = LearnerState::default();
-        for (name, shape, parameter) in self.parameters.named() {
-            state.push_f32(name, shape.clone(), &parameter.value);
-            state.push_f32(&format!("{name}.m"), shape.clone(), &parameter.m);
-            state.push_f32(&format!("{name}.v"), shape, &parameter.v);
-        }
+        self.parameters.save(&mut state);
         state.push_u64("since_tokens", self.dead.since_tokens());
         state.push_u64("step", &[self.step]);
+        self.variant.save(&mut state);
         state
     }
 
     fn load(&mut self, state: &LearnerState) -> Result<(), Mismatch> {
-        let mut loaded = self.parameters.clone();
-        for (name, shape, _) in self.parameters.named() {
-            let parameter = Parameter {
-                value: state.f32(name, &shape)?,
-                m: state.f32(&format!("{name}.m"), &shape)?,
-                v: state.f32(&format!("{name}.v"), &shape)?,
-            };
-            match name {
-                "w_enc" => loaded.w_enc = parameter,
-                "b_enc" => loaded.b_enc = parameter,
-                "w_dec" => loaded.w_dec = parameter,
-                _ => loaded.b_dec = parameter,
-            }
-        }
+        let parameters = self.parameters.read(state)?;
         let since_tokens = state.u64("since_tokens", self.dead.since_tokens().len())?;
-        self.step = state.u64("step", 1)?[0];
+        let step = state.u64("step", 1)?[0];
+        self.variant.load(state)?;
+        self.step = step;
         self.dead.restore(since_tokens);
-        self.parameters = loaded;
+        self.parameters = parameters;
         Ok(())
     }
 }

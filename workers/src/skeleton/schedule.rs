@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::variants::Invalid;
+
 /// Linear warm-up, constant, linear decay to zero.
 ///
 /// The default rate is `2e-4 / √(n_latents / 2¹⁴)` (`saprmarks/dictionary_learning`, `trainers/top_k.py`).
@@ -21,6 +23,21 @@ pub struct ScheduleSpec {
 impl Default for ScheduleSpec {
     fn default() -> Self {
         ScheduleSpec { lr: None, warmup_share: 0.05, decay_share: 0.2 }
+    }
+}
+
+impl ScheduleSpec {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// The first field that is out of range.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        let lr = self.lr.unwrap_or(1.0);
+        Invalid::unless(lr.is_finite() && lr > 0.0, "schedule.lr", "must be positive")?;
+        let shares = self.warmup_share + self.decay_share;
+        let fine = self.warmup_share >= 0.0 && self.decay_share >= 0.0 && shares <= 1.0;
+        let reason = "warmup_share and decay_share must be positive and at most 1 together";
+        Invalid::unless(fine, "schedule", reason)
     }
 }
 

@@ -13,25 +13,42 @@ const BLOCK_LATENTS: usize = 32;
 /// The same when latents share rows: more of them share more, and 32 tasks keep the threads busy.
 const SHARING_BLOCK: (usize, usize) = (32, 512);
 
+/// What atoms have to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Atoms {
+    /// Of unit norm: the gradient along an atom is removed, and atoms are normalised after the step.
+    UnitNorm,
+    /// Of any norm.
+    Free,
+}
+
 /// One step for every parameter. `b_dec` last, its gradient from the old `w_enc`.
-pub fn apply(path: Path, parameters: &mut Parameters<f32>, gradient: &Gradient<f32>, adam: &AdamStep<f32>) {
-    let d = parameters.d_in;
+pub fn apply(
+    path: Path,
+    parameters: &mut Parameters<f32>,
+    gradient: &Gradient<f32>,
+    adam: &AdamStep<f32>,
+    atoms: Atoms,
+) {
+    let (d_in, d_out) = (parameters.d_in, parameters.d_out());
     let latents = block_latents(parameters.n_latents(), gradient);
-    let rows = latents * d;
-    let weights = parameters.w_enc.pieces(rows).zip(parameters.w_dec.pieces(rows));
+    let weights = parameters.w_enc.pieces(latents * d_in).zip(parameters.w_dec.pieces(latents * d_out));
     let through_encoder: Vec<Vec<f32>> = weights
         .zip(parameters.b_enc.pieces(latents))
         .enumerate()
         .map(|(block, ((w_enc, w_dec), b_enc))| {
             let first = block * latents;
-            path.run(UpdateLatents { first, d, w_enc, w_dec, b_enc, gradient, adam })
+            path.run(UpdateLatents { first, w_enc, w_dec, b_enc, gradient, adam, atoms })
         })
         .collect();
-    let mut total = vec![0f64; d];
+    let mut total = vec![0f64; d_in];
     for block in through_encoder {
         total.iter_mut().zip(block).for_each(|(total, part)| *total += f64::from(part));
     }
     parameters.b_dec.whole().descend(adam, &gradient.b_dec(&total));
+    for (extra, gradient) in parameters.extras.iter_mut().zip(&gradient.extras) {
+        extra.parameter.whole().descend(adam, gradient);
+    }
 }
 
 fn block_latents(n_latents: usize, gradient: &Gradient<f32>) -> usize {
@@ -41,12 +58,12 @@ fn block_latents(n_latents: usize, gradient: &Gradient<f32>) -> usize {
 
 struct UpdateLatents<'a> {
     first: usize,
-    d: usize,
     w_enc: Piece<'a, f32>,
     w_dec: Piece<'a, f32>,
     b_enc: Piece<'a, f32>,
     gradient: &'a Gradient<'a, f32>,
     adam: &'a AdamStep<f32>,
+    atoms: Atoms,
 }
 
 impl Kernel for UpdateLatents<'_> {
@@ -55,25 +72,39 @@ impl Kernel for UpdateLatents<'_> {
 
     #[inline(always)]
     fn run(mut self) -> Vec<f32> {
-        let (d, mut grad) = (self.d, LatentGrad::new(self.d));
-        let mut through_encoder = vec![0f32; d];
+        let (d_in, d_out) = (self.gradient.centre.len(), self.gradient.offset.len());
+        let mut grad = LatentGrad::new(d_in, d_out);
+        let mut through_encoder = vec![0f32; d_in];
         let shared = self.gradient.shared(self.first..self.first + self.b_enc.value.len());
         for row in 0..self.b_enc.value.len() {
             if row + 1 < self.b_enc.value.len() {
                 self.gradient.prefetch(self.first + row + 1);
             }
             let touched = self.gradient.latent(self.first + row, &shared, &mut grad);
-            let (mut encoder, mut atom) = (self.w_enc.row(row, d), self.w_dec.row(row, d));
+            let (mut encoder, mut atom) = (self.w_enc.row(row, d_in), self.w_dec.row(row, d_out));
             if touched {
-                vector::axpy(grad.b_enc, encoder.value, &mut through_encoder);
-                let parallel = vector::dot(&grad.w_dec, atom.value);
-                vector::axpy(-parallel, atom.value, &mut grad.w_dec);
+                vector::axpy(grad.through, encoder.value, &mut through_encoder);
+                constrain(self.gradient, self.atoms, self.first + row, atom.value, &mut grad.w_dec);
             }
             encoder.descend(self.adam, &grad.w_enc);
             self.b_enc.row(row, 1).descend(self.adam, &[grad.b_enc]);
             atom.descend(self.adam, &grad.w_dec);
-            vector::normalize(atom.value);
+            if self.atoms == Atoms::UnitNorm {
+                vector::normalize(atom.value);
+            }
         }
         through_encoder
+    }
+}
+
+/// What the loss and the constraint make of an atom's gradient `g`, given the atom itself.
+#[inline(always)]
+fn constrain(of: &Gradient<f32>, atoms: Atoms, latent: usize, atom: &[f32], g: &mut [f32]) {
+    if let Some(pull) = &of.pull {
+        vector::axpy(pull[latent], atom, g);
+    }
+    if atoms == Atoms::UnitNorm {
+        let parallel = vector::dot(g, atom);
+        vector::axpy(-parallel, atom, g);
     }
 }

@@ -170,7 +170,11 @@ mod tests {
     #[test]
     fn the_registry_is_complete_and_cites_its_sources() {
         for info in registry() {
-            assert!(info.paper.contains("arXiv") || info.paper.contains("http"), "{}", info.kind);
+            assert!(
+                info.paper.contains("arXiv") || info.paper.contains("http") || info.paper.contains("doi"),
+                "{}",
+                info.kind
+            );
             assert!(!info.summary.is_empty() && info.example.starts_with("jobs/specs/"), "{}", info.kind);
         }
     }
