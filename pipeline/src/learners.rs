@@ -2,12 +2,24 @@
 
 use std::collections::BTreeSet;
 
-use atomflow_workers::variants::LearnerSpec;
+use atomflow_workers::{
+    learner::{Beside, Role},
+    variants::LearnerSpec,
+};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Error, Result, calibrate::Normalize, run::Job};
+use crate::{
+    Error, Result,
+    calibrate::Normalize,
+    run::Job,
+    sight::kind_of,
+    source::{
+        Asked,
+        asked::{ACTIVATION, ValueKind},
+    },
+};
 
 /// `[learner]` or `[[learner]]`: what learns from the rows of one reading.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -58,10 +70,52 @@ pub struct Resolved {
     pub seed: u64,
     /// Its scale.
     pub normalize: Normalize,
-    /// The column it learns from.
-    pub activation: String,
+    /// The columns it encodes, one after the other.
+    pub inputs: Vec<String>,
+    /// The columns beside them.
+    pub beside: Vec<Beside>,
     /// What it is.
     pub spec: LearnerSpec,
+    /// What names the column of a learner that names none itself.
+    activation_field: String,
+}
+
+impl Resolved {
+    /// Every column it reads, inputs first.
+    pub fn asked(&self) -> Vec<Asked> {
+        let own = self.spec.columns().inputs;
+        let input = |name: &String| {
+            let field =
+                if own.is_empty() { self.activation_field.clone() } else { self.naming(name, "inputs") };
+            Asked { name: name.clone(), kind: ValueKind::Vectors, field }
+        };
+        let beside = self.beside.iter().map(|beside| {
+            let field = self.naming(&beside.name, word(beside.role));
+            Asked { name: beside.name.clone(), kind: kind_of(beside.role), field }
+        });
+        self.inputs.iter().map(input).chain(beside).collect()
+    }
+
+    /// The field of its table that says `text`; `otherwise` if that cannot be told.
+    pub fn naming(&self, text: &str, otherwise: &str) -> String {
+        let says = |value: &Value| match value {
+            Value::String(said) => said == text,
+            Value::Array(all) => all.iter().any(|value| value == text),
+            _ => false,
+        };
+        let table = serde_json::to_value(&self.spec).unwrap_or_default();
+        let fields = table.as_object().into_iter().flatten().filter(|(name, _)| *name != "kind");
+        let field = fields.into_iter().find(|(_, value)| says(value)).map(|(name, _)| name.as_str());
+        format!("{}.{}", self.field, field.unwrap_or(otherwise))
+    }
+}
+
+fn word(role: Role) -> &'static str {
+    match role {
+        Role::Target => "target",
+        Role::Gradient => "gradient",
+        Role::Label => "label",
+    }
 }
 
 impl Learners {
@@ -105,40 +159,54 @@ impl Learners {
 }
 
 impl Job {
-    /// The activation columns that learners use, the source's own first: the norm rule is about the
-    /// first, which is another one only if no learner uses the source's own.
+    /// The columns that learners use, the source's own activation column first: the norm rule is about
+    /// the first, which is another one only if no learner uses the source's own. It always holds vectors.
     ///
     /// # Errors
     /// As for [`Job::learners`].
-    pub fn columns(&self) -> Result<Vec<String>> {
-        let mut columns: Vec<String> = Vec::new();
-        for learner in self.learners()? {
-            if !columns.contains(&learner.activation) {
-                columns.push(learner.activation);
+    pub fn columns(&self) -> Result<Vec<Asked>> {
+        let mut columns: Vec<Asked> = Vec::new();
+        for asked in self.learners()?.iter().flat_map(Resolved::asked) {
+            if !columns.iter().any(|column| column.is(&asked)) {
+                columns.push(asked);
             }
         }
-        columns.sort_by_key(|column| *column != self.source.columns.activation);
+        let own = Asked::activation(&self.source.columns);
+        columns.sort_by_key(|column| !column.is(&own));
         Ok(columns)
     }
 
     /// Every learner of the job, in the order of the spec.
     ///
     /// # Errors
-    /// There is none, or two have the same name.
+    /// There is none, two have the same name, or one names its columns twice.
     pub fn learners(&self) -> Result<Vec<Resolved>> {
         if self.learner.tables().is_empty() {
             return Err(Error::spec("there is nothing that learns").field("learner"));
         }
         let names = self.learner.names()?;
-        let resolved = |(at, (table, name)): (usize, (&LearnerTable, String))| Resolved {
+        let tables = self.learner.tables().iter().zip(names).enumerate();
+        tables.map(|(at, (table, name))| self.resolve(table, name, self.learner.field(at))).collect()
+    }
+
+    fn resolve(&self, table: &LearnerTable, name: String, field: String) -> Result<Resolved> {
+        let (own, columns) = (table.shared.activation.as_ref(), table.spec.columns());
+        let activation_field = own.map_or_else(|| ACTIVATION.to_owned(), |_| format!("{field}.activation"));
+        if own.is_some() && !columns.inputs.is_empty() {
+            let message = format!("says nothing: the columns of a {} are its own fields", table.spec.kind());
+            return Err(Error::spec(message).field(activation_field).hint("leave the line out"));
+        }
+        let activation = || vec![own.unwrap_or(&self.source.columns.activation).clone()];
+        Ok(Resolved {
             name,
-            field: self.learner.field(at),
+            field,
             seed: table.shared.seed.unwrap_or(self.seed),
             normalize: table.shared.normalize.unwrap_or(self.normalize.method),
-            activation: (table.shared.activation.as_ref()).unwrap_or(&self.source.columns.activation).clone(),
+            inputs: if columns.inputs.is_empty() { activation() } else { columns.inputs },
+            beside: columns.beside,
             spec: table.spec.clone(),
-        };
-        Ok(self.learner.tables().iter().zip(names).enumerate().map(resolved).collect())
+            activation_field,
+        })
     }
 }
 

@@ -22,6 +22,7 @@ pub mod operators;
 pub mod plan;
 pub mod run;
 pub mod seat;
+pub mod sight;
 pub mod sink;
 pub mod source;
 pub mod statistics;

@@ -153,6 +153,7 @@ pub(super) async fn inspect(output: &Output, record: &RunRecord) -> Result<Inspe
             Some(manifest) => Some(outcome(output, &job, manifest).await?),
             None => None,
         },
+        columns: job.columns()?.into_iter().map(|column| column.name).collect(),
         learners: if job.learner.are_several() { learners } else { Vec::new() },
     })
 }

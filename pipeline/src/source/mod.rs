@@ -7,6 +7,7 @@
 
 mod arrow_file;
 mod arrow_stream;
+pub mod asked;
 mod bad_rows;
 pub mod columns;
 mod companions;
@@ -17,6 +18,7 @@ pub mod filter;
 #[doc(hidden)]
 pub mod fuzz;
 mod ipc;
+mod labels;
 mod layout;
 mod levels;
 mod listing;
@@ -31,12 +33,15 @@ pub mod spec;
 #[cfg(test)]
 mod tests;
 mod values;
+pub mod whole;
 mod width;
 
+pub use asked::Asked;
 pub use columns::scan_columns;
 pub use decode::{Decoded, Tokens, Want, decode};
 pub use fetch::{Fetched, fetch};
 pub use filter::{RowFilter, Verdict};
 pub use location::Location;
-pub use manifest::{Has, Manifest, Quarantined, RowGroup, Shard, ShardIdentity, scan};
+pub use manifest::{Has, Manifest, Quarantined, ReadColumn, RowGroup, Shard, ShardIdentity, scan};
 pub use spec::{Columns, Dtype, FilterSpec, OnBad, SourceSpec, Urls};
+pub use whole::whole;
