@@ -284,6 +284,41 @@ mod tests {
         assert_eq!(error.place().field.as_deref(), Some("learner[1].name"));
     }
 
+    fn job(learner: &str) -> Job {
+        let text = format!(r#"{{"name":"n","source":{{"url":"x"}},"learner":{learner}}}"#);
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn columns_are_read_once_and_the_sources_own_first() {
+        let table = |activation: &str| format!(r#"{{"kind":"topk","n_latents":64,"k":4{activation}}}"#);
+        let other = table(r#","activation":"other""#);
+        let all = job(&format!("[{other},{},{other}]", table("")));
+        let columns = all.columns().unwrap();
+        let told: Vec<(&str, &str)> = columns.iter().map(|c| (c.name.as_str(), c.field.as_str())).collect();
+        assert_eq!(told, [("activation", ACTIVATION), ("other", "learner[0].activation")]);
+        assert_eq!(job(&other).columns().unwrap()[0].field, "learner.activation");
+    }
+
+    /// Of a learner that reads all there is; its inputs come before what is beside them.
+    #[test]
+    fn what_a_learner_asks_for_is_known_by_the_field_that_names_it() {
+        let plain = job(r#"{"kind":"topk","n_latents":64,"k":4}"#).learners().unwrap().remove(0);
+        let beside = |name: &str, role| Beside { name: name.to_owned(), role };
+        let beside = vec![beside("mlp_out", Role::Target), beside("toxic", Role::Label)];
+        let learner = Resolved { beside, ..plain };
+        let asked = learner.asked();
+        let told: Vec<(&str, ValueKind, &str)> =
+            asked.iter().map(|a| (a.name.as_str(), a.kind, a.field.as_str())).collect();
+        let expected = [
+            ("activation", ValueKind::Vectors, ACTIVATION),
+            ("mlp_out", ValueKind::Vectors, "learner.target"),
+            ("toxic", ValueKind::Labels, "learner.label"),
+        ];
+        assert_eq!(told, expected);
+        assert_eq!(learner.naming("topk", "kind"), "learner.kind");
+    }
+
     #[test]
     fn fields_of_no_kind_are_refused() {
         let wrong = r#"{"kind":"topk","n_latents":64,"k":4,"colour":1}"#;
