@@ -20,6 +20,7 @@ pub mod graph;
 pub mod learners;
 pub mod operators;
 pub mod plan;
+pub mod resolved;
 pub mod run;
 pub mod seat;
 pub mod sight;

@@ -6,7 +6,7 @@ use atomflow_workers::learner::Role;
 
 use crate::{
     Error, Result,
-    learners::Resolved,
+    resolved::Resolved,
     source::{Manifest, asked::ValueKind},
 };
 
@@ -82,9 +82,12 @@ impl Sight {
         if matches!(columns, [column] if *column == (0..self.width)) {
             return None;
         }
-        let rows = x.chunks_exact(self.width);
-        let picked = rows.flat_map(|row| columns.iter().flat_map(|column| &row[column.clone()]));
-        Some(picked.copied().collect())
+        let values: usize = columns.iter().map(Range::len).sum();
+        let mut picked = Vec::with_capacity(x.len() / self.width * values);
+        for row in x.chunks_exact(self.width) {
+            columns.iter().for_each(|column| picked.extend_from_slice(&row[column.clone()]));
+        }
+        Some(picked)
     }
 }
 

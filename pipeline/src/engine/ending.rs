@@ -105,7 +105,7 @@ fn glob(output: &Output, pattern: &str) -> String {
 
 async fn of_learner(
     output: &Output,
-    learner: &crate::learners::Resolved,
+    learner: &crate::resolved::Resolved,
     manifest: &RunManifest,
 ) -> Result<LearnerOutcome> {
     let gone = || Error::data(format!("manifest.json does not name the learner `{}`", learner.name));

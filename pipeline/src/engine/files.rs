@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Result, learners::Resolved, sink::sha256_hex, source::whole};
 use atomflow_schemas::manifest::InputFile;
+
+use crate::{Result, resolved::Resolved, sink::sha256_hex, source::whole};
 
 /// The files of all learners of a job.
 #[derive(Debug, Default)]
@@ -35,5 +36,23 @@ impl Files {
             sha256: sha256_hex(content),
         };
         self.contents.iter().map(one).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_known_by_its_content() {
+        let of = |content: &[u8]| {
+            let contents =
+                BTreeMap::from([("base".to_owned(), content.to_vec()), ("also".to_owned(), vec![])]);
+            Files { contents }.identity()
+        };
+        let (one, other) = (of(b"weights 1"), of(b"weights 2"));
+        assert_eq!((one[0].url.as_str(), one[1].url.as_str(), one[1].size_bytes), ("also", "base", 9));
+        assert_eq!(one[0], other[0]);
+        assert_ne!(one[1].sha256, other[1].sha256);
     }
 }

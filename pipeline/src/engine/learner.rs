@@ -12,7 +12,7 @@ use crate::{
     calibrate::Calibration,
     chooser::Hold,
     failures,
-    learners::Resolved,
+    resolved::Resolved,
     run::Job,
     sight::Sight,
     sink::{Output, commit},

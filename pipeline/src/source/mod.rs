@@ -2,8 +2,9 @@
 //!
 //! The way of a shard: [`location`] (URL → store) → `listing` (which objects) → `reader` (format by
 //! magic bytes: `parquet`, `arrow_file`, `arrow_stream`; columns by `layout`) → [`manifest`] →
-//! [`fetch`](fetch::fetch) (bytes, async) → [`decode`](decode::decode) (rows, any thread) →
-//! [`filter`] (verdicts).
+//! [`fetch`](fetch::fetch) (bytes, async) → [`decode`](decode::decode) (rows, any thread: vectors by
+//! `plain` or `dense`, labels by `labels`) → [`filter`] (verdicts). [`mod@columns`] does all of it for several
+//! columns at once.
 
 mod arrow_file;
 mod arrow_stream;
