@@ -32,7 +32,7 @@ fn expected(row: usize) -> Vec<f32> {
 #[tokio::test]
 async fn rows_are_all_columns_as_they_were_written() {
     let job = job();
-    let spec = serde_json::json!({ "url": format!("{}/data/*", job.path("").display()) });
+    let spec = serde_json::json!({ "url": job.path("data/*").display().to_string() });
     let spec: SourceSpec = serde_json::from_value(spec).unwrap();
     let vectors = ["activation", "other", "target", "gradient"].map(|name| asked(name, ValueKind::Vectors));
     let labels = ["label", "grades"].map(|name| asked(name, ValueKind::Labels));

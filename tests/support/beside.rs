@@ -74,7 +74,8 @@ pub fn label(row: usize) -> Option<bool> {
 
 /// Three products, rounded.
 pub fn grades(row: usize) -> Vec<f32> {
-    let grade = |out: u64| (product(&vector(row, D_IN), &[23, out]) as f32).round().clamp(-9.0, 9.0);
+    // An integer has no negative zero.
+    let grade = |out: u64| (product(&vector(row, D_IN), &[23, out]) as f32).round().clamp(-9.0, 9.0) + 0.0;
     (0..GRADES as u64).map(grade).collect()
 }
 
