@@ -111,6 +111,13 @@ pub struct Part<R> {
     rate: R,
 }
 
+impl<R: Copy> Part<R> {
+    /// What `e` is multiplied by in the gradient of what is decoded: `−2·scale`.
+    pub fn rate(&self) -> R {
+        self.rate
+    }
+}
+
 /// Everything known after the forward pass, ready to be turned into gradients latent by latent.
 #[derive(Debug)]
 pub struct Backward<'batch, R> {
@@ -163,6 +170,26 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
         encoder.select(self.step.path, self.step.screen, self.step.x, &self.gradient.centre, selection)
     }
 
+    /// The `k·rows` pre-activations of the batch that are largest after each latent's are multiplied by
+    /// its weight, `[n_latents]`, positive; values are without the weight, the threshold is with it.
+    pub fn select_weighted(&self, k: usize, weights: &[R]) -> Selected<R> {
+        let p = self.step.parameters;
+        let mut w_enc = p.w_enc.value.clone();
+        w_enc.chunks_exact_mut(p.d_in).zip(weights).for_each(|(row, &weight)| vector::scale(weight, row));
+        let b_enc: Vec<R> = p.b_enc.value.iter().zip(weights).map(|(&b, &weight)| b * weight).collect();
+        let encoder = Encoder::all(&w_enc, &b_enc, p.d_in);
+        let (step, selection) = (&self.step, Selection::BatchTopK(k));
+        let mut selected = encoder.select(step.path, Screen::Off, step.x, &self.gradient.centre, selection);
+        let Selected { codes, values, .. } = &mut selected;
+        for ((&latent, value), code) in codes.latents.iter().zip(values).zip(&mut codes.values) {
+            *value = *value / weights[latent as usize];
+            #[allow(clippy::cast_possible_truncation, reason = "codes are f32")]
+            let narrow = value.f64() as f32;
+            *code = narrow;
+        }
+        selected
+    }
+
     /// Factor of a squared error summed over the batch. A batch without variance counts as variance 1.
     pub fn scale(&self, unit: Unit) -> f64 {
         match unit {
@@ -174,9 +201,14 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
     /// Adds `scale·Σ‖target − b_dec − values·w_dec‖²`. The first reconstruction is the one that is
     /// reported. The part takes part in the gradient when it is pushed.
     pub fn reconstruct(&mut self, codes: Codes, values: Vec<R>, scale: f64) -> Part<R> {
+        self.reconstruct_from(self.step.target, codes, values, scale)
+    }
+
+    /// [`Loss::reconstruct`] of another target of the same shape.
+    pub fn reconstruct_from(&mut self, target: &[R], codes: Codes, values: Vec<R>, scale: f64) -> Part<R> {
         let p = self.step.parameters;
         let coded = Coded { codes: &codes, values: &values, w_dec: &p.w_dec.value, offset: &p.b_dec.value };
-        let Residual { e, along_atoms, moments } = self.residual(self.step.target, &coded);
+        let Residual { e, along_atoms, moments } = self.residual(target, &coded);
         self.report(&codes, &values, moments.squared_norm);
         self.add_error(&moments, scale);
         let rate = R::of(-2.0 * scale);
