@@ -6,14 +6,21 @@
 
 mod avx512;
 mod block;
+mod by_latent;
 mod candidates;
+mod lists;
+#[cfg(target_arch = "x86_64")]
+mod offer;
 mod order;
 mod quantise;
+#[cfg(target_arch = "x86_64")]
+mod registers;
 mod rescore;
 mod rows;
 mod screen;
 mod sink;
 mod vnni;
+mod walk;
 
 use rayon::prelude::*;
 
