@@ -15,7 +15,7 @@ use crate::{
     codes::Codes,
     kernels::{
         Path, Real,
-        encode::{Encoder, Screen, Selected, Selection},
+        encode::{Among, Encoder, Screen, Selected, Selection},
         lanes::LaneStarts,
         residual::{Coded, Residual, residual},
     },
@@ -87,9 +87,9 @@ impl Objective {
     ) -> Backward<'batch, R> {
         let p = step.parameters;
         let encoder = Encoder::all(&p.w_enc.value, &p.b_enc.value, p.d_in);
-        let Selected { codes, values, .. } =
-            encoder.select(step.path, step.screen, step.x, &p.b_dec.value, Selection::TopK(self.k));
-        let offset = &p.b_dec.value;
+        let (offset, among) = (&p.b_dec.value, self.among(step.dead));
+        let (Selected { codes, values, .. }, dead) =
+            encoder.select_also(step.path, step.screen, step.x, offset, Selection::TopK(self.k), among);
         let main = step.residual(
             step.x,
             &Coded { codes: &codes, values: &values, w_dec: &p.w_dec.value, offset },
@@ -98,7 +98,7 @@ impl Objective {
 
         let scale = self.reconstruction_scale(step.rows(), step.scatter);
         let reconstruction = main.moments.squared_norm * scale;
-        let (aux, aux_term) = self.aux(step, &main, rooms).unzip();
+        let (aux, aux_term) = dead.and_then(|dead| self.aux(step, dead, &main, rooms)).unzip();
         let losses = Losses {
             squared_error: main.moments.squared_norm,
             scatter: step.scatter,
@@ -118,24 +118,27 @@ impl Objective {
         if self.per_variance && scatter > 0.0 { 1.0 / scatter } else { 1.0 / rows.max(1) as f64 }
     }
 
+    /// What AuxK selects from; None while nobody is there to explain anything.
+    fn among<'a>(&self, dead: &'a [u32]) -> Option<Among<'a>> {
+        let idle = dead.is_empty() || self.k_aux == 0 || self.aux_coefficient == 0.0;
+        (!idle).then_some(Among { latents: dead, k: self.k_aux })
+    }
+
     /// AuxK: dead latents explain the detached residual `e`, decoded without `b_dec`. The loss is
     /// `mean‖e − ê‖² / mean‖e − ē‖²`, scaled by `min(n_dead / k_aux, 1)` (sparsify, SAELens).
-    /// None while there is nothing to explain or nobody to do it.
+    /// None while there is nothing to explain.
     fn aux<R: Real>(
         &self,
         step: &Step<R>,
+        dead: Selected<R>,
         main: &Residual<R>,
         rooms: &mut Rooms<R>,
     ) -> Option<(f64, Term<R>)> {
         let scatter = main.moments.scatter(step.rows());
-        let idle = step.dead.is_empty() || self.k_aux == 0 || self.aux_coefficient == 0.0;
-        if idle || scatter <= 0.0 || !scatter.is_finite() {
+        if scatter <= 0.0 || !scatter.is_finite() {
             return None;
         }
-        let p = step.parameters;
-        let encoder = Encoder::subset(&p.w_enc.value, &p.b_enc.value, p.d_in, step.dead);
-        let Selected { codes, values, .. } =
-            encoder.select(step.path, step.screen, step.x, &p.b_dec.value, Selection::TopK(self.k_aux));
+        let (p, Selected { codes, values, .. }) = (step.parameters, dead);
         let offset = &vec![R::ZERO; p.d_in];
         let left = step.residual(
             &main.e,
