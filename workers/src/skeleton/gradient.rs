@@ -6,10 +6,11 @@ use super::rooms::Rooms;
 use crate::{
     codes::Codes,
     kernels::{
-        Real,
-        csc::{self, ByLatent, Entries, SumRows},
+        Path, Real,
+        csc::{self, ByLatent, SumRows},
+        lanes::LaneStarts,
         prefetch,
-        tiled::{self, TILE, Tiled},
+        tiled::{SharedRows, TiledSums},
         vector,
     },
 };
@@ -22,8 +23,8 @@ pub struct Term<R> {
     pub by_latent: ByLatent<R>,
     /// `[rows, d_in]`.
     pub y: Vec<R>,
-    /// `y` and `x − b_dec` once more, if the latents of this term share most rows.
-    tiles: Option<[Tiled<R>; 2]>,
+    /// The sums over rows, if the latents of this term share most of them.
+    sums: Option<TiledSums<R>>,
 }
 
 impl<R: Real> Term<R> {
@@ -39,14 +40,14 @@ impl<R: Real> Term<R> {
         let rate = R::of(-2.0 * scale);
         vector::scale(rate, &mut values);
         vector::scale(rate, &mut along_atoms);
-        Term { by_latent: ByLatent::of(codes, &values, &along_atoms), y, tiles: None }
+        Term { by_latent: ByLatent::of(codes, &values, &along_atoms), y, sums: None }
     }
 
-    /// For a code in which each latent is in many rows. The sums have the same terms, added to those
+    /// For a code of `latents` alone, each in many rows. The sums have the same terms, added to those
     /// of other terms of the loss at the end.
-    pub fn shared_rows(self, x: &[R], b_dec: &[R]) -> Self {
-        let zeros = vec![R::ZERO; b_dec.len()];
-        Term { tiles: Some([Tiled::of(&self.y, &zeros), Tiled::of(x, b_dec)]), ..self }
+    pub fn shared_rows(self, path: Path, latents: &[u32], lanes: LaneStarts, x: &[R], centre: &[R]) -> Self {
+        let shared = SharedRows { by_latent: &self.by_latent, latents, lanes, y: &self.y, x, centre };
+        Term { sums: Some(TiledSums::of(path, &shared)), ..self }
     }
 }
 
@@ -85,57 +86,11 @@ impl<R: Real> LatentGrad<R> {
     }
 }
 
-/// What the terms with shared rows add to the gradients of some consecutive latents.
-#[derive(Debug)]
-pub struct Shared<R> {
-    first: usize,
-    /// Columns of a row of the sums: `d_in` in whole tiles; 0 if no term has shared rows.
-    width: usize,
-    w_dec: Vec<R>,
-    w_enc: Vec<R>,
-}
-
-impl<R: Real> Shared<R> {
-    #[inline(always)]
-    fn add_to(&self, latent: usize, grad: &mut LatentGrad<R>) {
-        if self.width > 0 {
-            let (at, d) = ((latent - self.first) * self.width, grad.w_dec.len());
-            vector::add(&self.w_dec[at..at + d], &mut grad.w_dec);
-            vector::add(&self.w_enc[at..at + d], &mut grad.w_enc);
-        }
-    }
-}
-
 impl<R: Real> Gradient<'_, R> {
-    /// Whether [`Gradient::shared`] has work to share: then it wants many latents at once.
-    pub fn shares_rows(&self) -> bool {
-        self.terms.iter().any(|term| term.tiles.is_some())
-    }
-
-    /// The part of the gradients of `latents` that is summed tile by tile.
+    /// The raw gradient of one latent's parameters, before projection. Says whether the latent is in any
+    /// code; if not, `grad` is zero.
     #[inline(always)]
-    pub fn shared(&self, latents: Range<usize>) -> Shared<R> {
-        let width = if self.shares_rows() { tiled::padded(self.b_dec.len()) } else { 0 };
-        let zeros = || vec![R::ZERO; width * latents.len()];
-        let mut shared = Shared { first: latents.start, width, w_dec: zeros(), w_enc: zeros() };
-        for term in &self.terms {
-            if let Some([y, x]) = &term.tiles {
-                let with_runs = |latent| {
-                    let entries = term.by_latent.entries(latent);
-                    (csc::runs_of(entries.rows, self.lanes), entries)
-                };
-                let entries: Vec<_> = latents.clone().map(with_runs).collect();
-                add_tiles::<R, false>(y, &entries, &mut shared.w_dec);
-                add_tiles::<R, true>(x, &entries, &mut shared.w_enc);
-            }
-        }
-        shared
-    }
-
-    /// The raw gradient of one latent's parameters, before projection, given the [`Gradient::shared`]
-    /// of a range it is in. Says whether the latent is in any code; if not, `grad` is zero.
-    #[inline(always)]
-    pub fn latent(&self, latent: usize, shared: &Shared<R>, grad: &mut LatentGrad<R>) -> bool {
+    pub fn latent(&self, latent: usize, grad: &mut LatentGrad<R>) -> bool {
         grad.w_enc.fill(R::ZERO);
         grad.w_dec.fill(R::ZERO);
         grad.b_enc = R::ZERO;
@@ -143,7 +98,10 @@ impl<R: Real> Gradient<'_, R> {
         for term in &self.terms {
             touched |= self.add(term, latent, grad);
         }
-        shared.add_to(latent, grad);
+        for sums in self.terms.iter().filter_map(|term| term.sums.as_ref()) {
+            #[allow(clippy::cast_possible_truncation, reason = "latents are counted in u32")]
+            sums.add_to(latent as u32, &mut grad.w_dec, &mut grad.w_enc);
+        }
         touched
     }
 
@@ -151,7 +109,7 @@ impl<R: Real> Gradient<'_, R> {
     #[inline(always)]
     pub fn prefetch(&self, latent: usize) {
         let d = self.b_dec.len();
-        for term in self.terms.iter().filter(|term| term.tiles.is_none()) {
+        for term in self.terms.iter().filter(|term| term.sums.is_none()) {
             for &row in term.by_latent.entries(latent).rows.iter().take(16) {
                 prefetch::soon(&term.y[row as usize * d..][..d]);
                 prefetch::soon(&self.x[row as usize * d..][..d]);
@@ -164,7 +122,7 @@ impl<R: Real> Gradient<'_, R> {
         let entries = term.by_latent.entries(latent);
         let (rows, LatentGrad { w_enc, w_dec, b_enc, runs }) = (entries.rows, grad);
         csc::lane_runs(rows, self.lanes, runs);
-        if term.tiles.is_none() {
+        if term.sums.is_none() {
             SumRows { runs, rows, weights: entries.decoder, y: &term.y, centre: None, total: w_dec }.run();
             let centre = Some(&self.b_dec[..]);
             SumRows { runs, rows, weights: entries.encoder, y: self.x, centre, total: w_enc }.run();
@@ -186,22 +144,5 @@ impl<R: Real> Gradient<'_, R> {
     /// Whether a latent is in the main code of this batch.
     pub fn fired(&self, latent: usize) -> bool {
         !self.terms[0].by_latent.entries(latent).rows.is_empty()
-    }
-}
-
-/// Adds to each latent's row of `sums` its weighted rows of `tiled`, all latents tile by tile.
-#[inline(always)]
-fn add_tiles<R: Real, const ENCODER: bool>(
-    tiled: &Tiled<R>,
-    latents: &[(Vec<Range<usize>>, Entries<R>)],
-    sums: &mut [R],
-) {
-    let width = sums.len() / latents.len().max(1);
-    for (tile, y) in tiled.tiles().enumerate() {
-        for (latent, (runs, entries)) in latents.iter().enumerate() {
-            let weights = if ENCODER { entries.encoder } else { entries.decoder };
-            let total = &mut sums[latent * width + tile * TILE..][..TILE];
-            SumRows { runs, rows: entries.rows, weights, y, centre: None, total }.run_in_tile();
-        }
     }
 }

@@ -149,7 +149,7 @@ impl Objective {
         let scale = self.aux_coefficient * few / scatter;
         let loss = few * left.moments.squared_norm / scatter;
         let term = Term::squared_error(&codes, values, left.along_atoms, left.e, scale);
-        Some((loss, term.shared_rows(step.x, &p.b_dec.value)))
+        Some((loss, term.shared_rows(step.path, step.dead, step.lanes, step.x, &p.b_dec.value)))
     }
 }
 

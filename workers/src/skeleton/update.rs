@@ -10,20 +10,17 @@ use crate::kernels::{Path, adam::AdamStep, simd::Kernel, vector};
 
 /// Latents one task updates. Their partial sums are added in block order.
 const BLOCK_LATENTS: usize = 32;
-/// The same when latents share rows: more of them share more, and 32 tasks keep the threads busy.
-const SHARING_BLOCK: (usize, usize) = (32, 512);
 
 /// One step for every parameter. `b_dec` last, its gradient from the old `w_enc`.
 pub fn apply(path: Path, parameters: &mut Parameters<f32>, gradient: &Gradient<f32>, adam: &AdamStep<f32>) {
     let d = parameters.d_in;
-    let latents = block_latents(parameters.n_latents(), gradient);
-    let rows = latents * d;
+    let rows = BLOCK_LATENTS * d;
     let weights = parameters.w_enc.pieces(rows).zip(parameters.w_dec.pieces(rows));
     let through_encoder: Vec<Vec<f32>> = weights
-        .zip(parameters.b_enc.pieces(latents))
+        .zip(parameters.b_enc.pieces(BLOCK_LATENTS))
         .enumerate()
         .map(|(block, ((w_enc, w_dec), b_enc))| {
-            let first = block * latents;
+            let first = block * BLOCK_LATENTS;
             path.run(UpdateLatents { first, d, w_enc, w_dec, b_enc, gradient, adam })
         })
         .collect();
@@ -32,11 +29,6 @@ pub fn apply(path: Path, parameters: &mut Parameters<f32>, gradient: &Gradient<f
         total.iter_mut().zip(block).for_each(|(total, part)| *total += f64::from(part));
     }
     parameters.b_dec.whole().descend(adam, &gradient.b_dec(&total));
-}
-
-fn block_latents(n_latents: usize, gradient: &Gradient<f32>) -> usize {
-    let (least, most) = SHARING_BLOCK;
-    if gradient.shares_rows() { (n_latents / 32).clamp(least, most) } else { BLOCK_LATENTS }
 }
 
 struct UpdateLatents<'a> {
@@ -57,12 +49,11 @@ impl Kernel for UpdateLatents<'_> {
     fn run(mut self) -> Vec<f32> {
         let (d, mut grad) = (self.d, LatentGrad::new(self.d));
         let mut through_encoder = vec![0f32; d];
-        let shared = self.gradient.shared(self.first..self.first + self.b_enc.value.len());
         for row in 0..self.b_enc.value.len() {
             if row + 1 < self.b_enc.value.len() {
                 self.gradient.prefetch(self.first + row + 1);
             }
-            let touched = self.gradient.latent(self.first + row, &shared, &mut grad);
+            let touched = self.gradient.latent(self.first + row, &mut grad);
             let (mut encoder, mut atom) = (self.w_enc.row(row, d), self.w_dec.row(row, d));
             if touched {
                 vector::axpy(grad.b_enc, encoder.value, &mut through_encoder);

@@ -44,9 +44,8 @@ const TOP_K_AUX: Objective = Objective { aux_coefficient: 1.0 / 32.0, ..TOP_K };
 fn dense<R: Real>(p: &Parameters<R>, gradient: &Gradient<R>) -> [Vec<f64>; 4] {
     let (mut grad, mut out) = (LatentGrad::new(p.d_in), [const { Vec::new() }; 4]);
     let mut through = vec![0f64; p.d_in];
-    let shared = gradient.shared(0..p.n_latents());
     for latent in 0..p.n_latents() {
-        gradient.latent(latent, &shared, &mut grad);
+        gradient.latent(latent, &mut grad);
         out[0].extend(grad.w_enc.iter().map(|v| v.f64()));
         out[1].push(grad.b_enc.f64());
         out[2].extend(grad.w_dec.iter().map(|v| v.f64()));
