@@ -17,7 +17,7 @@ use crate::{
         Path, Real,
         encode::{Among, Encoder, Screen, Selected, Selection},
         lanes::LaneStarts,
-        residual::{Coded, Residual, residual},
+        residual::{Coded, Residual, residual, residual_of_few},
     },
 };
 
@@ -140,11 +140,8 @@ impl Objective {
         }
         let (p, Selected { codes, values, .. }) = (step.parameters, dead);
         let offset = &vec![R::ZERO; p.d_in];
-        let left = step.residual(
-            &main.e,
-            &Coded { codes: &codes, values: &values, w_dec: &p.w_dec.value, offset },
-            rooms.take(),
-        );
+        let coded = Coded { codes: &codes, values: &values, w_dec: &p.w_dec.value, offset };
+        let left = residual_of_few(step.path, &main.e, &coded, step.dead, step.lanes, rooms.take());
         let few = (step.dead.len() as f64 / self.k_aux as f64).min(1.0);
         let scale = self.aux_coefficient * few / scatter;
         let loss = few * left.moments.squared_norm / scatter;
