@@ -183,3 +183,94 @@ impl<R: Real> Sums<R> {
         (self.sum, self.entry) = (sum, at);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        codes::Codes,
+        random::{hash, unit},
+    };
+
+    const ROWS: usize = 700;
+    const LANES: &[usize] = &[0, 300, 300, 301, ROWS];
+
+    fn uniform(n: usize, stream: u64) -> Vec<f32> {
+        (0..n).map(|i| (unit(hash(&[stream, i as u64])) * 2.0 - 1.0) as f32).collect()
+    }
+
+    /// Latent 0 never, the others in every second, third, ... row or so.
+    fn codes() -> Codes {
+        let mut codes = Codes::new(6);
+        for row in 0..ROWS as u64 {
+            let fires = |l: &u32| hash(&[5, row, u64::from(*l)]).is_multiple_of(u64::from(*l) + 1);
+            codes.push_row((1..6).filter(fires).map(|l| (l, 1.0)));
+        }
+        codes
+    }
+
+    /// Lane by lane, element by element; several pieces of rows, lanes that end inside one and beyond it.
+    #[test]
+    fn every_path_and_width_equals_the_definition() {
+        let codes = codes();
+        let (decoder, encoder) = (uniform(codes.nnz(), 1), uniform(codes.nnz(), 2));
+        let by_latent = ByLatent::of(&codes, &decoder, &encoder);
+        for d in [1, 31, 32, 33, 100] {
+            let (y, x, centre) = (uniform(ROWS * d, 3), uniform(ROWS * d, 4), uniform(d, 5));
+            let sum = |entries: &Entries<f32>, weights: &[f32], value: &dyn Fn(usize) -> f32| {
+                LANES.windows(2).fold(0f32, |total, lane| {
+                    let here = entries.rows.iter().zip(weights).map(|(&row, &w)| (row as usize, w));
+                    let here = here.filter(|(row, _)| (lane[0]..lane[1]).contains(row));
+                    total + here.fold(0f32, |sum, (row, w)| w.mul_add(value(row), sum))
+                })
+            };
+            let latents = [0, 1, 2, 5];
+            let shared = SharedRows {
+                by_latent: &by_latent,
+                latents: &latents,
+                lanes: LANES,
+                y: &y,
+                x: &x,
+                centre: &centre,
+            };
+            for path in Path::available() {
+                let sums = TiledSums::of(path, &shared);
+                for latent in latents {
+                    let (mut w_dec, mut w_enc) = (vec![0f32; d], vec![0f32; d]);
+                    sums.add_to(latent, &mut w_dec, &mut w_enc);
+                    let entries = by_latent.entries(latent as usize);
+                    for c in 0..d {
+                        let at = format!("{path:?} d={d} latent {latent} column {c}");
+                        assert_eq!(w_dec[c], sum(&entries, entries.decoder, &|r| y[r * d + c]), "{at}");
+                        let centred = |r| x[r * d + c] - centre[c];
+                        assert_eq!(w_enc[c], sum(&entries, entries.encoder, &centred), "{at}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_latents_asked_for_have_sums() {
+        let (codes, ones) = (codes(), vec![1f32; ROWS]);
+        let weights = vec![1f32; codes.nnz()];
+        let by_latent = ByLatent::of(&codes, &weights, &weights);
+        let shared = SharedRows {
+            by_latent: &by_latent,
+            latents: &[2],
+            lanes: LANES,
+            y: &ones,
+            x: &ones,
+            centre: &[0.0],
+        };
+        let sums = TiledSums::of(Path::best(), &shared);
+        let of = |latent| {
+            let (mut w_dec, mut w_enc) = ([0f32], [0f32]);
+            sums.add_to(latent, &mut w_dec, &mut w_enc);
+            (w_dec[0], w_enc[0])
+        };
+        let fired = by_latent.entries(2).rows.len() as f32;
+        assert!(fired > 0.0);
+        assert_eq!((of(1), of(2)), ((0.0, 0.0), (fired, fired)));
+    }
+}
