@@ -20,7 +20,7 @@ use super::{
 pub const TILE: usize = 32;
 /// A row of a piece: a tile of `y`, then the same of `x`.
 const PAIR: usize = 2 * TILE;
-/// Rows of a piece, 64 KiB in f32. Of 512 rows and of 64 the sums take half as long again and twice as long.
+/// Rows of a piece, 64 KiB in f32. Of 64 rows, the sums took twice the time: loading and storing them counts.
 const PIECE_ROWS: usize = 256;
 
 /// A row of a piece. On a cache line: a vector across two of them is two loads, and loads are what the
