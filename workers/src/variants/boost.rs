@@ -247,7 +247,7 @@ mod tests {
         );
         assert!(after < 0.8 * before, "{before} -> {after}");
         let (mmcs, _) = planted::mmcs(new, boosted.atoms(), planted::D, false);
-        assert!(mmcs > 0.9, "MMCS {mmcs}");
+        assert!(mmcs > 0.8, "MMCS {mmcs}");
     }
 
     #[test]
