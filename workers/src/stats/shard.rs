@@ -58,7 +58,8 @@ pub struct StatsSpec {
 /// Statistics of one shard in the making.
 ///
 /// Memory: about 220 bytes and [`HarvestSpec::entries_per_latent`] short lists per latent,
-/// `pool_contexts` contexts with their codes, 12 bytes per distinct co-firing pair, and the tokens of
+/// `pool_contexts` contexts with their codes, 12 bytes per distinct co-firing pair (or 4 per pair of
+/// latents, where those are few), and the tokens of
 /// the contexts that these refer to. None of it grows with the number of rows once the samples are full.
 #[derive(Debug)]
 pub struct ShardStatistics {
@@ -167,6 +168,7 @@ impl ShardStatistics {
     /// The partial tables.
     pub fn finish(mut self) -> Result<ShardPartial, StatsError> {
         self.close_context();
+        self.samples.settle();
         self.kept.sweep(&self.samples, &self.pool);
         if self.latents.overflowed() {
             return Err(StatsError::OutOfRange("an activation"));
