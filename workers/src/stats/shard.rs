@@ -178,13 +178,20 @@ impl ShardStatistics {
         let quality: Option<Vec<QualitySums>> = quality.into_iter().collect();
         let quality = quality.ok_or(StatsError::OutOfRange("a sum over rows"))?;
         let contexts = [self.contexts_kept, 0, 0];
+        let (latents, kept) = (&self.latents, &self.kept.contexts);
+        let (pairs, samples, pool) = (self.pairs, self.samples, self.pool);
+        // The large ones side by side: nothing else runs while the last shard is finished.
+        let ((pairs, samples), pool) = rayon::join(
+            || rayon::join(|| tables::pairs(pairs), || tables::samples(samples)),
+            || tables::pool(pool),
+        );
         let batches = vec![
-            (Partial::Latents, tables::latents(&self.latents, fixed)?),
+            (Partial::Latents, tables::latents(latents, fixed)?),
             (Partial::Quality, tables::quality(&quality, self.rows_sampled, contexts, fixed)?),
-            (Partial::Pairs, tables::pairs(self.pairs)?),
-            (Partial::Samples, tables::samples(self.samples)?),
-            (Partial::Pool, tables::pool(self.pool)?),
-            (Partial::Contexts, tables::contexts(self.kept.contexts.values())?),
+            (Partial::Pairs, pairs?),
+            (Partial::Samples, samples?),
+            (Partial::Pool, pool?),
+            (Partial::Contexts, tables::contexts(kept.values())?),
         ];
         Ok(ShardPartial { shard: self.spec.shard, batches })
     }
