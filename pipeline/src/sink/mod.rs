@@ -12,4 +12,4 @@ pub mod table;
 pub use commit::{Generation, Opened, commit, commits, open_run, publish, read_manifest, read_run};
 pub use output::{Created, Output};
 pub use parquet::parquet_bytes;
-pub use table::{Part, TableWrite, TableWriter, write_table};
+pub use table::{Part, TableWrite, TableWriter, Written, write_table};
