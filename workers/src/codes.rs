@@ -51,13 +51,23 @@ impl Codes {
     /// Codes of the `k(row)` pairs of largest value in each row (ties: lower latent), and their values;
     /// `values` runs parallel to `latents`.
     pub fn largest<R: Real>(&self, values: &[R], k: impl Fn(usize) -> usize) -> (Codes, Vec<R>) {
+        self.largest_by(values, values, k)
+    }
+
+    /// The same by a score of each pair instead of its value.
+    pub fn largest_by<R: Real>(
+        &self,
+        scores: &[R],
+        values: &[R],
+        k: impl Fn(usize) -> usize,
+    ) -> (Codes, Vec<R>) {
         let (mut codes, mut kept) = (Codes::new(self.n_latents), Vec::new());
         let mut order: Vec<usize> = Vec::new();
         for row in 0..self.rows() {
             order.clear();
             order.extend(self.offsets[row]..self.offsets[row + 1]);
             let descending = |a: &usize, b: &usize| {
-                values[*b].partial_cmp(&values[*a]).unwrap_or(Ordering::Equal).then(a.cmp(b))
+                scores[*b].partial_cmp(&scores[*a]).unwrap_or(Ordering::Equal).then(a.cmp(b))
             };
             order.sort_unstable_by(descending);
             order.truncate(k(row));

@@ -3,6 +3,8 @@
 //! Functions panic with the name of the broken promise, like assertions: they are called by tests.
 #![allow(clippy::panic, clippy::expect_used, reason = "a conformance suite is made of assertions")]
 
+use std::collections::BTreeMap;
+
 use crate::{
     learner::{ActivationBatch, BatchFacts, Beside, DictLearner, Role, Scales, Setup, StepReport},
     random::{hash, unit},
@@ -42,7 +44,9 @@ fn rows(step: u64) -> Vec<f32> {
 
 fn start(spec: &LearnerSpec, threads: usize) -> Box<dyn DictLearner> {
     let (sample, beside, (input_widths, beside_widths)) = (rows(1000), beside(spec, 1000), widths(spec));
+    let files = files(spec);
     let setup = Setup {
+        files: &files,
         beside: &beside,
         input_widths: &input_widths,
         beside_widths: &beside_widths,
@@ -54,6 +58,22 @@ fn start(spec: &LearnerSpec, threads: usize) -> Box<dyn DictLearner> {
 
 fn step(spec: &LearnerSpec, learner: &mut dyn DictLearner, number: u64, lanes: &[usize]) -> StepReport {
     learner.step(&ActivationBatch::new(&rows(number), lanes).with_beside(&beside(spec, number)))
+}
+
+/// The dictionaries a learner builds on: a few made-up atoms.
+fn files(spec: &LearnerSpec) -> BTreeMap<String, Vec<u8>> {
+    let names = spec.files();
+    if names.is_empty() {
+        return BTreeMap::new();
+    }
+    let small = r#"{"kind": "topk", "n_latents": 6, "k": 2}"#;
+    let base: LearnerSpec = serde_json::from_str(small).expect("a spec of TopK");
+    let exported = trained(&base, 1, 1).freeze(&Scales::of(3.0)).export().expect("an export");
+    let bytes = |name: &String| {
+        let file = exported.iter().find(|file| name.ends_with(file.name)).expect("a file of the export");
+        (name.clone(), file.bytes.clone())
+    };
+    names.iter().map(bytes).collect()
 }
 
 /// Widths of the input columns, which share the width out, and of the columns beside.

@@ -5,7 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use atomflow_schemas::manifest::FileEntry;
+use arrow::array::RecordBatch;
+use atomflow_schemas::{manifest::FileEntry, partial::Partial};
 use atomflow_workers::stats::{FixedPoint, StatsSpec};
 
 use super::{
@@ -141,13 +142,19 @@ impl Engine {
 
 async fn save(output: &Output, generation: &Generation, done: ShardDone, shards_total: u64) -> Result<()> {
     let ShardDone { shard, partial, counts } = done;
-    let mut files = Vec::new();
-    for (kind, batch) in partial.into_iter().flat_map(|partial| partial.batches) {
-        let path = format!("partials/shard-{shard:05}/{}.parquet", kind.name());
-        files.push(output.put(&path, parquet_bytes(&batch, kind.row_group_rows())?).await?);
-    }
+    let batches = partial.into_iter().flat_map(|partial| partial.batches);
+    let files = batches.map(|(kind, batch)| put_partial(output, shard, kind, batch));
+    let files = futures::future::try_join_all(files).await?;
     let body = state::to_json(&HarvestCommit { shard, shards_total, counts })?;
     commit(output, generation, &format!("{HARVEST}{shard:05}"), files, body).await.map(drop)
+}
+
+/// Encoding keeps a core busy, so that the kinds are encoded side by side, away from those who wait.
+async fn put_partial(output: &Output, shard: u32, kind: Partial, batch: RecordBatch) -> Result<FileEntry> {
+    let encode = move || parquet_bytes(&batch, kind.row_group_rows());
+    let bytes = tokio::task::spawn_blocking(encode).await;
+    let bytes = bytes.map_err(|panic| Error::bug(format!("encoding a partial: {panic}")))??;
+    output.put(&format!("partials/shard-{shard:05}/{}.parquet", kind.name()), bytes).await
 }
 
 fn progress(per_shard: &[u64], before: u64, (rows, bytes): (u64, u64), elapsed: Duration) -> HarvestProgress {

@@ -9,6 +9,7 @@ mod freezing;
 mod harvesting;
 mod learner;
 mod made_up;
+mod parts;
 mod publishing;
 mod rows;
 mod state;

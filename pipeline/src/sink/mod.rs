@@ -13,4 +13,4 @@ pub use commit::{Generation, Opened, commit, commits, open_run, publish, read_ma
 pub(crate) use output::sha256_hex;
 pub use output::{Created, Output};
 pub use parquet::parquet_bytes;
-pub use table::{Part, TableWrite, TableWriter, write_table};
+pub use table::{Part, TableWrite, TableWriter, Written, write_table};

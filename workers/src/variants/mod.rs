@@ -111,6 +111,13 @@ macro_rules! learners {
 
 learners! {
     topk::TopK,
+    batchtopk::BatchTopK,
+    abstopk::AbsTopK,
+    transcoder::Transcoder,
+    crosscoder::Crosscoder,
+    gradient::Gradient,
+    guided::Guided,
+    boost::Boost,
 }
 
 impl LearnerSpec {

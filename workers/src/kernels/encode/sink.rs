@@ -1,9 +1,11 @@
 //! What becomes of pre-activations as they leave the tile: the selection rules.
 
+pub(super) mod among;
 mod batch;
 mod row;
 mod threshold;
 
+pub(super) use among::Both;
 pub(super) use batch::{BatchTop, cut};
 pub(super) use row::RowTop;
 pub(super) use threshold::Above;
