@@ -55,11 +55,13 @@ impl Resolved {
         self.inputs.iter().map(input).chain(beside).collect()
     }
 
-    /// The field of its table that says `text`; `otherwise` if that cannot be told.
+    /// The field of its table that says `text`, or the directory that `text` lies in; `otherwise` if
+    /// that cannot be told.
     pub fn naming(&self, text: &str, otherwise: &str) -> String {
+        let is = |said: &str| said == text || (!said.is_empty() && inside(said, text));
         let says = |value: &Value| match value {
-            Value::String(said) => said == text,
-            Value::Array(all) => all.iter().any(|value| value == text),
+            Value::String(said) => is(said),
+            Value::Array(all) => all.iter().filter_map(Value::as_str).any(is),
             _ => false,
         };
         let table = serde_json::to_value(&self.spec).unwrap_or_default();
@@ -67,6 +69,10 @@ impl Resolved {
         let field = fields.into_iter().find(|(_, value)| says(value)).map(|(name, _)| name.as_str());
         format!("{}.{}", self.field, field.unwrap_or(otherwise))
     }
+}
+
+fn inside(directory: &str, path: &str) -> bool {
+    path.strip_prefix(directory.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'))
 }
 
 fn word(role: Role) -> &'static str {
