@@ -1,10 +1,15 @@
-//! Columns beside the vectors: read as they were written, named by `check` and `inspect`, missed by name.
+//! Columns beside the vectors: read as they were written, named by `check` and `inspect`, missed by name;
+//! learned from, reconstructed, and the same after a kill. Files that learners start from decide the run.
 
+use arrow::{
+    array::AsArray,
+    datatypes::{Float64Type, Int32Type, Int64Type},
+};
 use atomflow_pipeline::source::{Asked, OnBad, SourceSpec, Want, asked::ValueKind, scan_columns};
 use atomflow_tests::{
     beside::{self, D_IN, D_OTHER, D_TARGET, GRADES},
     data::{vector, write_parquet},
-    run::Job,
+    run::{Job, differences, result, start, table, wait},
 };
 use half::f16;
 
@@ -79,4 +84,102 @@ fn a_missing_column_is_said_with_the_learner_that_asks() {
     let error = job.run("out", &[]).error(65);
     assert!(error.contains("holds Boolean, not activation vectors"), "{error}");
     assert!(error.contains("learner.activation"), "{error}");
+}
+
+const TRANSCODER: &str =
+    "kind = \"transcoder\"\nname = \"transcoder\"\nn_latents = 48\nk = 4\ntarget = \"target\"\nskip = true\n";
+const CROSSCODER: &str = "kind = \"crosscoder\"\nname = \"crosscoder\"\nn_latents = 48\nk = 4\ninputs = [\"activation\", \"other\"]\n";
+const GRADIENT: &str =
+    "kind = \"gradient\"\nname = \"gradient\"\nn_latents = 48\nk = 4\ngradient = \"gradient\"\n";
+const GUIDED: &str = "kind = \"guided\"\nname = \"guided\"\nn_latents = 48\nk = 4\nlabels = [\"label\"]\n";
+const FAST: &str = "schedule = { lr = 5e-3 }\n";
+const EVERY_WINDOW: [&str; 2] = ["--set", "runtime.checkpoint_windows=1"];
+
+fn squares(of: impl Fn(usize) -> Vec<f32>) -> f64 {
+    (0..1200).flat_map(of).map(|v| f64::from(v) * f64::from(v)).sum()
+}
+
+/// What each learner reconstructs: its width, and Σ‖·‖² over all rows.
+fn reconstructed(name: &str) -> (usize, f64) {
+    let own = || squares(|row| vector(row, D_IN));
+    let other = |row| beside::other(row).into_iter().map(|v| f16::from_f32(v).to_f32()).collect();
+    match name {
+        "transcoder" => (D_TARGET, squares(beside::target)),
+        "crosscoder" => (D_IN + D_OTHER, own() + squares(other)),
+        _ => (D_IN, own()),
+    }
+}
+
+/// Quality is that of what is reconstructed, and atoms are as wide.
+#[test]
+fn learners_of_several_columns_learn_side_by_side() {
+    let job = job();
+    let tables = [TRANSCODER, CROSSCODER, GRADIENT, GUIDED].map(|table| format!("{table}{FAST}"));
+    job.learners(&tables.each_ref().map(String::as_str));
+    job.run("one", &[]).done();
+    job.run("divided", &["--workers", "2", "--threads", "3"]).done();
+    assert_eq!(differences(&result(&job.path("one")), &result(&job.path("divided"))), Vec::<String>::new());
+    for name in ["transcoder", "crosscoder", "gradient", "guided"] {
+        let (width, sum) = reconstructed(name);
+        let out = job.path("one").join("learners").join(name);
+        let features = table(&out, "features");
+        let decoder = features.column_by_name("decoder").unwrap().as_list::<i32>();
+        assert!(decoder.iter().all(|atom| atom.unwrap().len() == width), "{name}");
+        let quality = table(&out, "quality");
+        let splits = quality.column_by_name("split").unwrap().as_string::<i32>();
+        let all = splits.iter().position(|split| split == Some("all")).unwrap();
+        let column = |name: &str| quality.column_by_name(name).unwrap();
+        let fvu = column("fvu").as_primitive::<Float64Type>().value(all);
+        assert!(fvu > 0.0 && fvu < 0.9, "{name}: FVU {fvu}");
+        assert_eq!(column("sum_x").as_list::<i32>().value(all).len(), width, "{name}");
+        let exponent = column("square_log2").as_primitive::<Int32Type>().value(all);
+        let found = column("sum_x_sq").as_primitive::<Int64Type>().value(all) as f64 * 2f64.powi(-exponent);
+        assert!((found / sum - 1.0).abs() < 1e-3, "{name}: {found} is not {sum}");
+    }
+}
+
+#[test]
+fn a_transcoder_that_is_killed_goes_on_to_the_same_bytes() {
+    let job = job();
+    job.learners(&[&format!("{TRANSCODER}{FAST}")]);
+    job.run("whole", &EVERY_WINDOW).done();
+    let mut child = start(job.run_command("killed", &EVERY_WINDOW));
+    while !job.path("killed/epoch/train-00000002.json").exists() {
+        std::thread::sleep(std::time::Duration::from_micros(200));
+    }
+    child.kill().unwrap();
+    drop(wait(child));
+    job.resume("killed", &[]).done();
+    let different = differences(&result(&job.path("whole")), &result(&job.path("killed")));
+    assert_eq!(different, Vec::<String>::new());
+}
+
+/// What a learner starts from is part of the run: another content is another run, and said so.
+#[test]
+fn a_base_that_changed_is_not_gone_on_with() {
+    let job = job();
+    job.learners(&[TOPK]);
+    job.run("base", &[]).done();
+    let base = job.path("base/dictionary");
+    let boost = format!("kind = \"boost\"\nn_latents = 24\nk = 2\nbase = \"{}\"\n", base.display());
+    job.learners(&[&boost]);
+    let before = job.check().done()["run"].clone();
+    let mut child = start(job.run_command("out", &EVERY_WINDOW));
+    while !job.path("out/epoch/train-00000001.json").exists() {
+        std::thread::sleep(std::time::Duration::from_micros(200));
+    }
+    child.kill().unwrap();
+    drop(wait(child));
+    let cfg = base.join("cfg.json");
+    let content = std::fs::read(&cfg).unwrap();
+    std::fs::write(&cfg, [&content[..], b"\n"].concat()).unwrap();
+    assert_ne!(job.check().done()["run"], before);
+    let error = job.resume("out", &[]).error(65);
+    assert!(error.contains("cfg.json` was changed") && error.contains("run.json"), "{error}");
+    std::fs::write(&cfg, &content).unwrap();
+    assert_eq!(job.check().done()["run"], before);
+    job.resume("out", &[]).done();
+    std::fs::remove_file(&cfg).unwrap();
+    let error = job.run("other", &[]).error(65);
+    assert!(error.contains("learner.base") && error.contains("cfg.json"), "{error}");
 }
