@@ -11,6 +11,7 @@ mod cli;
 mod convert;
 mod end_to_end;
 mod kill;
+mod learners;
 mod many;
 mod readers;
 mod same_bytes;

@@ -1,5 +1,7 @@
 //! One file per learner, one line each in the registry at the end.
 
+pub mod absent;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +57,11 @@ pub trait LearnerConfig {
     /// URLs of files it reads before the first step.
     fn files(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Where somebody listens who computes its loss.
+    fn outside(&self) -> Option<String> {
+        None
     }
 }
 
@@ -118,6 +125,7 @@ learners! {
     gradient::Gradient,
     guided::Guided,
     boost::Boost,
+    e2e::E2e,
 }
 
 impl LearnerSpec {
@@ -156,6 +164,11 @@ impl LearnerSpec {
     /// URLs of files it reads before the first step.
     pub fn files(&self) -> Vec<String> {
         self.config().files()
+    }
+
+    /// Where somebody listens who computes its loss.
+    pub fn outside(&self) -> Option<String> {
+        self.config().outside()
     }
 }
 
