@@ -113,6 +113,7 @@ pub fn plan(spec: &JobSpec, r: &CheckReport) -> String {
             human::bytes(r.bytes),
             format!("per pass, {} for training", human::bytes(r.bytes.saturating_mul(passes))),
         ),
+        ("reads", String::new(), r.reads.join(", ")),
         ("columns", String::new(), or_none(&r.columns)),
         (
             "windows",
@@ -187,6 +188,7 @@ pub fn inspection(out: &str, i: &Inspection) -> String {
         ("state", i.state.clone()),
         ("windows trained", of(i.windows)),
         ("shards harvested", of(i.shards)),
+        ("columns", i.columns.join(", ")),
         ("process", format!("generation {}", i.generation)),
     ]);
     match &i.outcome {

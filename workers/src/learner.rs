@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     codes::Codes,
     export::ExportedFile,
@@ -114,7 +116,7 @@ impl<'a> Setup<'a> {
 }
 
 /// What vectors were multiplied by before learning: one number per column.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scales {
     /// Of the input columns, in order.
     pub inputs: Vec<f32>,

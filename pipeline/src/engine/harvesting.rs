@@ -94,11 +94,17 @@ impl Engine {
 
     /// Draws follow the seed of the job, so that all dictionaries look at the same contexts.
     fn harvester(&self, frozen: &Frozen) -> Result<Harvester> {
-        let column = self.learners[frozen.learner].column.clone();
+        let sight = self.learners[frozen.learner].sight.clone();
+        let (made, wanted) = (frozen.dictionary.d_out(), sight.d_out());
+        if made != wanted {
+            return Err(Error::bug(format!(
+                "a dictionary reconstructs {made} values where {wanted} are looked at"
+            )));
+        }
         let statistics = StatsSpec {
             shard: 0,
             n_latents: frozen.dictionary.n_latents(),
-            d_in: column.len(),
+            d_in: wanted,
             fixed: FixedPoint::from_rms_norm(frozen.calibration.norm_rms),
             seed: self.job.seed,
             harvest: self.job.harvest.clone(),
@@ -107,7 +113,7 @@ impl Engine {
         let done = self.harvested(frozen.learner)?.into_iter().map(|h| h.shard).collect();
         let dictionary = Arc::clone(&frozen.dictionary);
         let hold = self.learners[frozen.learner].hold.afresh();
-        Ok(Harvester { learner: frozen.learner, dictionary, column, statistics, hold, done })
+        Ok(Harvester { learner: frozen.learner, dictionary, sight, statistics, hold, done })
     }
 
     fn save(&self) -> Save {

@@ -185,7 +185,7 @@ impl Engine {
 
     /// Counts by operator. All follow from the plan and the commits, so a resumed run has the same.
     fn operator_records(&self, frozen: &Frozen, harvested: &[Harvested]) -> Vec<OperatorRecord> {
-        let row_bytes = self.learners[frozen.learner].column.len() as u64 * 4;
+        let row_bytes = self.learners[frozen.learner].sight.values() as u64 * 4;
         let record = |operator: &str, phase: &str, rows: u64, bytes: u64, blocks: u64| OperatorRecord {
             operator: operator.to_owned(),
             phase: phase.to_owned(),

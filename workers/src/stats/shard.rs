@@ -43,7 +43,7 @@ pub struct StatsSpec {
     pub shard: u32,
     /// Latents of the dictionary.
     pub n_latents: usize,
-    /// Width of the vectors.
+    /// Width of what is reconstructed.
     pub d_in: usize,
     /// Scales, the same for every shard of a run.
     pub fixed: FixedPoint,
