@@ -31,6 +31,11 @@ pub struct Answer {
 pub trait OutsideLoss: Send + Sync + Debug {
     /// Loss and gradient; `None` if there is no answer, which whoever made this knows the reason of.
     fn answer(&self, reconstruction: &Reconstruction) -> Option<Answer>;
+
+    /// Why there was no answer.
+    fn failure(&self) -> Option<String> {
+        None
+    }
 }
 
 /// As a learner holds it.
