@@ -27,7 +27,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Convert(args) => convert_shards(args, cli.json),
         Command::Inspect { run } => inspect(run, cli.json),
         Command::Bench { what } => measure(what, cli.json),
-        Command::Learners { all } => learners(all, cli.json),
+        Command::Learners { all } => learners(*all, cli.json),
         Command::Schema => schema_text(cli.json),
     }
 }

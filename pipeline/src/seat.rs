@@ -2,6 +2,7 @@
 
 use atomflow_workers::{
     learner::{ActivationBatch, BatchFacts, DictLearner, Scales, StepReport},
+    skeleton::outside::Outside,
     threads::Threads,
 };
 
