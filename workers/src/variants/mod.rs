@@ -111,6 +111,14 @@ macro_rules! learners {
 
 learners! {
     topk::TopK,
+    bilinear::Bilinear,
+    bsc::Bsc,
+    tsc::Tsc,
+    gsc::Gsc,
+    itda::Itda,
+    mp::Mp,
+    odl::Odl,
+    snmf::Snmf,
 }
 
 impl LearnerSpec {
