@@ -20,10 +20,14 @@ use crate::{
         product::{self, Panels},
         solve::ridge_solve,
     },
+    random::hash,
     skeleton::init,
     state::LearnerState,
     threads::Threads,
 };
+
+/// Stream of the random numbers of jitter.
+const JITTER: u64 = 0x4a_4954;
 
 /// A model and its sums.
 #[derive(Debug, Clone)]
@@ -37,6 +41,9 @@ pub struct Em<P> {
     pub(super) w: Vec<f64>,
     /// σ².
     pub(super) noise: f64,
+    /// Standard deviation of the rows, per column.
+    pub(super) spread: f64,
+    pub(super) seed: u64,
     pub(super) prior: P,
     pub(super) sums: Sums,
 }
@@ -48,11 +55,12 @@ impl<P: Prior> Em<P> {
         let d = setup.d_in;
         let (mean, variance) = moments(setup.sample, d);
         let directions = setup.threads.install(|| init::parameters(n, d, &[], setup.seed).w_dec.value);
-        let spread = 0.5 * (variance * d as f64).sqrt();
+        let spread = variance.sqrt();
+        let length = 0.5 * spread * (d as f64).sqrt();
         let (offset, centre) = if spec.centre { (mean, vec![0.0; d]) } else { (vec![0.0; d], mean) };
-        let w = directions.iter().zip(centre.iter().cycle()).map(|(&v, m)| m + spread * f64::from(v));
+        let w = directions.iter().zip(centre.iter().cycle()).map(|(&v, m)| m + length * f64::from(v));
         let (w, noise) = (w.collect(), variance.max(1e-12));
-        Em { kind, spec: spec.clone(), n, offset, w, noise, prior, sums: Sums::zero(n, d) }
+        Em { kind, spec: spec.clone(), n, offset, w, noise, spread, seed: setup.seed, prior, sums: Sums::zero(n, d) }
     }
 
     pub(super) fn sets(&self) -> Vec<Set> {
@@ -76,9 +84,10 @@ impl<P: Prior> Em<P> {
     }
 
     /// New causes, noise and prior from the sums.
-    pub(super) fn maximise(&mut self, path: Path) {
+    pub(super) fn maximise(&mut self, path: Path, left: f64, step: u64) {
+        self.w = ridge_solve(path, &self.sums.second, &self.sums.cross, &self.w, self.n);
+        self.jitter(left, step);
         let (d, sums) = (self.offset.len(), &self.sums);
-        self.w = ridge_solve(path, &sums.second, &sums.cross, &self.w, self.n);
         let applied = product::product(path, &sums.second, &Panels::of(&self.w, d));
         let terms = self.w.iter().zip(sums.cross.iter().zip(&applied));
         let explained: f64 = terms.map(|(w, (cross, applied))| w * (2.0 * cross - applied)).sum();
@@ -86,6 +95,17 @@ impl<P: Prior> Em<P> {
         let floor = 1e-9 * sums.squared_norm;
         self.noise = (sums.squared_norm - explained).max(floor).max(1e-30) / (sums.rows * d as f64);
         self.prior.update(&self.sums);
+    }
+
+    /// Moves causes by random directions, a function of seed and step.
+    fn jitter(&mut self, left: f64, step: u64) {
+        let d = self.offset.len();
+        let length = self.spec.jitter * left * self.spread * (d as f64).sqrt();
+        if length > 0.0 {
+            let seed = hash(&[self.seed, JITTER, step]);
+            let directions = init::parameters(self.n, d, &[], seed).w_dec.value;
+            self.w.iter_mut().zip(&directions).for_each(|(w, &v)| *w += length * f64::from(v));
+        }
     }
 
     /// Sum over rows of `log p(y)`, over the states that were weighed.
@@ -137,13 +157,14 @@ impl<P: Prior> Batchwise for Em<P> {
         let y: Vec<f64> =
             task.x.iter().zip(self.offset.iter().cycle()).map(|(&x, m)| f64::from(x) - m).collect();
         let gram = product::gram(path, &self.w, self.d_in());
-        let sharpness = self.spec.sharpness(task.step, task.steps);
+        let left = self.spec.left(task.step, task.steps);
+        let sharpness = self.spec.sharpness(left);
         let (posteriors, q) = self.infer(path, &y, &gram, &self.sets(), sharpness);
         let squared_error = self.squared_error(&y, &q, &gram, &posteriors);
         let loss = -self.log_likelihood(&posteriors, &y) / task.rows as f64;
         let sums = Sums::of(path, task.lanes, &posteriors, &y, n);
         self.sums.add(self.spec.keep, &sums);
-        self.maximise(path);
+        self.maximise(path, left, task.step);
         let mut fired = vec![false; n];
         posteriors.iter().flat_map(|p| &p.best).for_each(|&(h, _)| fired[h] = true);
         let nnz = posteriors.iter().map(|p| p.best.len() as u64).sum();
@@ -174,7 +195,7 @@ impl<P: Prior> Batchwise for Em<P> {
     fn save(&self, state: &mut LearnerState) {
         state.push_f64("offset", &self.offset);
         state.push_f64("w", &self.w);
-        state.push_f64("noise", &[self.noise]);
+        state.push_f64("noise", &[self.noise, self.spread]);
         self.prior.save(state);
         self.sums.save(state);
     }
@@ -182,7 +203,8 @@ impl<P: Prior> Batchwise for Em<P> {
     fn load(&mut self, state: &LearnerState) -> Result<(), Mismatch> {
         self.offset = state.f64("offset", self.offset.len())?;
         self.w = state.f64("w", self.w.len())?;
-        self.noise = state.f64("noise", 1)?.first().copied().unwrap_or(self.noise);
+        let noise = state.f64("noise", 2)?;
+        (self.noise, self.spread) = (noise[0], noise[1]);
         self.prior.load(state)?;
         self.sums.load(state)
     }

@@ -19,6 +19,9 @@ pub struct EmSpec {
     /// Log-probabilities are divided by this at the start: states that are far off count, too, and
     /// local optima matter less. 1 turns it off.
     pub temperature: f64,
+    /// Noise added to the causes after each step, as a share of how far rows spread; falls to 0 with the
+    /// temperature. Causes that are alike part, and those that settled too early move on.
+    pub jitter: f64,
     /// Share of the steps over which the temperature falls to 1.
     pub anneal_share: f64,
     /// Subtract the mean of the calibration sample.
@@ -27,7 +30,7 @@ pub struct EmSpec {
 
 impl Default for EmSpec {
     fn default() -> Self {
-        EmSpec { candidates: 8, active: 3, keep: 0.9, temperature: 4.0, anneal_share: 0.5, centre: true }
+        EmSpec { candidates: 8, active: 3, keep: 0.9, temperature: 2.0, jitter: 0.3, anneal_share: 0.5, centre: true }
     }
 }
 
@@ -45,14 +48,20 @@ impl EmSpec {
         Invalid::unless((0.0..1.0).contains(&self.keep), "em.keep", "must be at least 0 and below 1")?;
         let fine = self.temperature >= 1.0 && self.temperature.is_finite();
         Invalid::unless(fine, "em.temperature", "must be at least 1")?;
+        let fine = self.jitter >= 0.0 && self.jitter.is_finite();
+        Invalid::unless(fine, "em.jitter", "must be 0 or positive")?;
         let fine = (0.0..=1.0).contains(&self.anneal_share);
         Invalid::unless(fine, "em.anneal_share", "must be between 0 and 1")
     }
 
-    /// `1/T` at step `step` (from 1) of `steps`.
-    pub fn sharpness(&self, step: u64, steps: u64) -> f64 {
+    /// How much of the annealing is left at step `step` (from 1) of `steps`: from 1 to 0.
+    pub fn left(&self, step: u64, steps: u64) -> f64 {
         let length = self.anneal_share * steps as f64;
-        let left = if length > 0.0 { (1.0 - (step as f64 - 1.0) / length).max(0.0) } else { 0.0 };
+        if length > 0.0 { (1.0 - (step as f64 - 1.0) / length).max(0.0) } else { 0.0 }
+    }
+
+    /// `1/T` where `left` of the annealing is left.
+    pub fn sharpness(&self, left: f64) -> f64 {
         1.0 / (1.0 + (self.temperature - 1.0) * left)
     }
 }
@@ -64,7 +73,7 @@ mod tests {
     #[test]
     fn the_temperature_falls_to_one() {
         let spec = EmSpec { temperature: 5.0, anneal_share: 0.5, ..EmSpec::default() };
-        let at = |step| spec.sharpness(step, 10);
+        let at = |step| spec.sharpness(spec.left(step, 10));
         assert_eq!((at(1), at(6), at(10)), (0.2, 1.0, 1.0));
         assert!(at(2) > at(1));
     }
