@@ -7,3 +7,4 @@ pub mod multiplicative;
 pub mod polar;
 pub mod product;
 pub mod solve;
+pub mod whitening;

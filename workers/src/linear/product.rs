@@ -33,7 +33,7 @@ impl<R: Real> Panels<R> {
 
     /// Adds a column, `[k]`.
     pub fn push(&mut self, column: &[R]) {
-        if self.n % PANEL == 0 {
+        if self.n.is_multiple_of(PANEL) {
             self.data.resize(self.data.len() + self.k * PANEL, R::ZERO);
         }
         let panel = &mut self.data[self.n / PANEL * self.k * PANEL..];

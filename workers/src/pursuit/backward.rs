@@ -107,11 +107,10 @@ impl<'a, R: Real> Backward<'a, R> {
         let last = R::of(2.0) * self.scale * c + a;
         vector::axpy(last, &self.residuals[row * d..][..d], sum);
         vector::axpy(a * c, self.row_of(pick), sum);
-        for later in pick + 1..(row + 1) * k {
-            if self.picks.latents[later] != NONE {
-                let weight = a * values[later] - c * self.along[later];
-                vector::axpy(weight, self.row_of(later), sum);
-            }
+        let after = (pick + 1..(row + 1) * k).filter(|&later| self.picks.latents[later] != NONE);
+        for later in after {
+            let weight = a * values[later] - c * self.along[later];
+            vector::axpy(weight, self.row_of(later), sum);
         }
     }
 

@@ -51,7 +51,7 @@ impl<P: Prior> Inference<'_, P> {
             let view = self.view(q, members);
             states.push((view, self.prior.weigh(&view, self.noise)));
         }
-        self.expect(&states, &candidates)
+        self.expectations(&states, &candidates)
     }
 
     /// Each latent alone, with each sign.
@@ -90,7 +90,7 @@ impl<P: Prior> Inference<'_, P> {
         view
     }
 
-    fn expect(&self, states: &[(View, Weighed)], candidates: &[usize]) -> Posterior {
+    fn expectations(&self, states: &[(View, Weighed)], candidates: &[usize]) -> Posterior {
         let most = states.iter().map(|s| s.1.log).fold(0.0, f64::max);
         let total = |sharp: f64| {
             let each = states.iter().map(|s| (sharp * (s.1.log - most)).exp());

@@ -44,13 +44,14 @@ impl Prior for Slab {
             let h = view.latents[a];
             mu[a] = self.mu[h];
             log += (self.pi[h] / (1.0 - self.pi[h])).ln() - 0.5 * self.psi[h].ln();
-            for b in 0..n {
-                precision[a][b] = view.gram[a][b] / noise;
+            for (entry, gram) in precision[a].iter_mut().zip(&view.gram[a]).take(n) {
+                *entry = gram / noise;
             }
             precision[a][a] += 1.0 / self.psi[h];
         }
-        for a in 0..n {
-            r[a] = (view.q[a] - (0..n).map(|b| view.gram[a][b] * mu[b]).sum::<f64>()) / noise;
+        for (a, r) in r.iter_mut().enumerate().take(n) {
+            let predicted: f64 = (0..n).map(|b| view.gram[a][b] * mu[b]).sum();
+            *r = (view.q[a] - predicted) / noise;
         }
         let (cover, log_det) = inverse(&precision, n);
         let (mut mean, mut second, mut fit) = (mu, Square::default(), 0.0);

@@ -124,14 +124,13 @@ impl Method {
             product::product(task.path, &product_of(&features.f, weights), &Panels::of(side, self.d))
         };
         let (left, right) = (apply(&features.b, &self.left.value), apply(&features.a, &self.right.value));
-        let halves = left.par_chunks_exact(self.d).zip(right.par_chunks_exact(self.d));
-        let rows = task.x.par_chunks_exact(self.d).zip(unit.par_chunks_exact(self.d)).zip(halves);
-        let of = |((x, unit), (left, right)): ((&[f32], &[f32]), (&[f32], &[f32]))| {
-            let length: f64 = x.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
-            let off = unit.iter().zip(left.iter().zip(right)).map(|(u, (l, r))| f64::from(u - 0.5 * (l + r)));
-            length * off.map(|v| v * v).sum::<f64>()
+        let of = |row: usize| {
+            let span = row * self.d..(row + 1) * self.d;
+            let length: f64 = task.x[span.clone()].iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+            let off = |i: usize| f64::from(unit[i] - 0.5 * (left[i] + right[i])).powi(2);
+            length * span.map(off).sum::<f64>()
         };
-        rows.map(of).collect::<Vec<f64>>().iter().sum()
+        (0..task.rows).into_par_iter().map(of).collect::<Vec<f64>>().iter().sum()
     }
 }
 

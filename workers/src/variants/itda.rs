@@ -7,6 +7,8 @@
 //! batch are admitted in order, each against the dictionary with the rows admitted before it: the
 //! reference code admits near copies within a batch. Latents not used yet are rows of zeros and never fire.
 
+mod rows;
+
 use std::collections::BTreeSet;
 
 use rayon::prelude::*;
@@ -14,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use self::rows::{direction_error, square, unit_rows};
 use super::{Invalid, LearnerConfig, LearnerInfo};
 use crate::{
     batchwise::{Batchwise, Learned, Learner, Task},
@@ -252,34 +255,6 @@ pub fn jaccard(a: &[u64], b: &[u64]) -> f64 {
     };
     let (a, b) = (set(a), set(b));
     a.intersection(&b).count() as f64 / a.union(&b).count().max(1) as f64
-}
-
-/// Rows over their lengths; rows of zeros stay.
-fn unit_rows(x: &[f32], d: usize) -> Vec<f32> {
-    let mut y = x.to_vec();
-    y.par_chunks_exact_mut(d).for_each(|row| {
-        let length = square(row).sqrt();
-        #[allow(clippy::cast_possible_truncation, reason = "activations are f32")]
-        row.iter_mut().for_each(|v| *v = if length > 0.0 { (f64::from(*v) / length) as f32 } else { 0.0 });
-    });
-    y
-}
-
-fn square(row: &[f32]) -> f64 {
-    row.iter().map(|&v| f64::from(v) * f64::from(v)).sum()
-}
-
-/// Mean over d_in of `(y − y_hat/‖y_hat‖)²`, `y_hat = y − residual`. What is not reconstructed at all
-/// counts as opposite, 4/d_in; a row of zeros is no direction and has no error.
-fn direction_error(y: &[f32], residual: &[f32]) -> f64 {
-    let y_hat = || y.iter().zip(residual).map(|(y, r)| f64::from(*y) - f64::from(*r));
-    let length = y_hat().map(|v| v * v).sum::<f64>().sqrt();
-    let d = y.len() as f64;
-    match (length > 0.0, square(y) > 0.0) {
-        (_, false) => 0.0,
-        (false, _) => 4.0 / d,
-        _ => y.iter().zip(y_hat()).map(|(y, v)| (f64::from(*y) - v / length).powi(2)).sum::<f64>() / d,
-    }
 }
 
 #[cfg(test)]

@@ -24,8 +24,9 @@ use crate::{
     },
     learner::{DictLearner, Dictionary, LinearEncoder, Mismatch, Setup},
     linear::{
-        polar::{identity, polar, roots},
+        polar::polar,
         product::{self, Panels},
+        whitening::{centred, whitening},
     },
     skeleton::init,
     state::LearnerState,
@@ -123,28 +124,6 @@ impl LearnerConfig for Odl {
     fn k(&self) -> Option<usize> {
         Some(self.k)
     }
-}
-
-/// Mean of the sample, and the roots `C^{1/2}` and `C^{−1/2}` of its covariance.
-fn whitening(path: Path, sample: &[f32], d: usize, ridge: f64) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
-    let rows = sample.len() / d;
-    let mut mean = vec![0f64; d];
-    sample.chunks_exact(d).for_each(|row| mean.iter_mut().zip(row).for_each(|(m, &v)| *m += f64::from(v)));
-    mean.iter_mut().for_each(|m| *m /= rows.max(1) as f64);
-    let centred = centred(sample, &mean);
-    let mut covariance = product::cross(path, &[0, rows], (&centred, d), (&centred, d));
-    let variance = (0..d).map(|i| covariance[i * d + i]).sum::<f64>() / d as f64;
-    if variance.is_nan() || variance <= 0.0 {
-        return (mean, identity(d), identity(d));
-    }
-    (0..d).for_each(|i| covariance[i * d + i] += ridge * variance);
-    covariance.iter_mut().for_each(|v| *v /= rows as f64);
-    let (root, inverse) = roots(path, &covariance, d);
-    (mean, root, inverse)
-}
-
-fn centred(x: &[f32], mean: &[f64]) -> Vec<f64> {
-    x.iter().zip(mean.iter().cycle()).map(|(&x, m)| f64::from(x) - m).collect()
 }
 
 /// What is known.

@@ -9,24 +9,24 @@
 //! With `levels`, the codes of a level are the rows of the next one. The latents are those of the last
 //! level; their atoms are `F_L·…·F_1`, the features of the levels go into the export.
 
-use rayon::prelude::*;
+mod coder;
+mod level;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use self::{coder::LevelCoder, level::Level};
 use super::{Invalid, LearnerConfig, LearnerInfo};
 use crate::{
     batchwise::{Batchwise, Learned, Learner, Task},
-    codes::Codes,
-    frozen::{Atoms, Coder, Frozen},
+    frozen::{Atoms, Frozen},
     kernels::Path,
     learner::{DictLearner, Dictionary, Mismatch, Setup},
     linear::{
         multiplicative::Features,
         product::{self, Panels},
-        solve::ridge_solve,
     },
-    skeleton::init,
     state::LearnerState,
     threads::Threads,
 };
@@ -118,69 +118,6 @@ impl LearnerConfig for Snmf {
     }
 }
 
-/// One factorisation and its sums.
-#[derive(Debug, Clone)]
-struct Level {
-    n: usize,
-    width: usize,
-    /// `[n, width]`, unit rows.
-    features: Vec<f64>,
-    /// `GᵀG`, `[n, n]`.
-    gg: Vec<f64>,
-    /// `GᵀX`, `[n, width]`.
-    gx: Vec<f64>,
-}
-
-impl Level {
-    fn random(n: usize, width: usize, seed: u64) -> Self {
-        let rows = init::parameters(n, width, &[], seed).w_dec.value;
-        let features = rows.into_iter().map(f64::from).collect();
-        Level { n, width, features, gg: vec![0.0; n * n], gx: vec![0.0; n * width] }
-    }
-
-    /// Codes of `x`, `[rows, n]`.
-    fn codes(&self, path: Path, x: &[f64], rounds: usize) -> Vec<f64> {
-        let features = Features::of(path, &self.features, self.width);
-        let products = features.products(path, x);
-        let mut codes = features.start(&products);
-        features.refine(path, &products, &mut codes, rounds);
-        codes
-    }
-
-    /// New features from the old sums, of which `keep` is kept, and those of `codes` and `x`.
-    fn update(&mut self, task: &Task, codes: &[f64], x: &[f64], spec: &Snmf) {
-        let gg = product::cross(task.path, task.lanes, (codes, self.n), (codes, self.n));
-        let gx = product::cross(task.path, task.lanes, (codes, self.n), (x, self.width));
-        self.gg.iter_mut().zip(gg).for_each(|(sum, v)| *sum = spec.keep * *sum + v);
-        self.gx.iter_mut().zip(gx).for_each(|(sum, v)| *sum = spec.keep * *sum + v);
-        self.features = ridge_solve(task.path, &self.gg, &self.gx, &self.features, self.n);
-        if spec.winners < 1.0 {
-            let kept = (spec.winners * self.width as f64).ceil() as usize;
-            self.features.par_chunks_mut(self.width).for_each(|row| keep_largest(row, kept));
-        }
-        self.normalise();
-    }
-
-    /// Unit features; the sums become those of codes that make up for it.
-    fn normalise(&mut self) {
-        let norm = |row: &[f64]| row.iter().map(|v| v * v).sum::<f64>().sqrt();
-        let norms: Vec<f64> = self.features.chunks(self.width).map(norm).collect();
-        let norms: Vec<f64> = norms.into_iter().map(|v| if v > 0.0 { v } else { 1.0 }).collect();
-        for (i, &norm) in norms.iter().enumerate() {
-            self.features[i * self.width..][..self.width].iter_mut().for_each(|v| *v /= norm);
-            self.gx[i * self.width..][..self.width].iter_mut().for_each(|v| *v *= norm);
-            self.gg[i * self.n..][..self.n].iter_mut().zip(&norms).for_each(|(v, other)| *v *= norm * other);
-        }
-    }
-}
-
-/// Sets all but the `kept` entries of largest magnitude to zero; of equals, the first stay.
-fn keep_largest(row: &mut [f64], kept: usize) {
-    let mut order: Vec<usize> = (0..row.len()).collect();
-    order.sort_by(|&a, &b| row[b].abs().total_cmp(&row[a].abs()).then(a.cmp(&b)));
-    order.into_iter().skip(kept).for_each(|i| row[i] = 0.0);
-}
-
 /// What is learned.
 #[derive(Debug, Clone)]
 struct Method {
@@ -266,94 +203,5 @@ impl Batchwise for Method {
     }
 }
 
-/// Level after level; of the last, the k largest, refitted.
-#[derive(Debug)]
-struct LevelCoder {
-    levels: Vec<Features>,
-    /// Lengths of the atoms before they were made unit.
-    norms: Vec<f64>,
-    k: usize,
-    rounds: usize,
-}
-
-impl Coder for LevelCoder {
-    fn codes(&self, path: Path, atoms: &Atoms, x: &[f32]) -> Codes {
-        let mut rows: Vec<f64> = x.iter().map(|&v| f64::from(v)).collect();
-        let mut products = Vec::new();
-        for level in &self.levels {
-            products = level.products(path, &rows);
-            rows = level.start(&products);
-            level.refine(path, &products, &mut rows, self.rounds);
-        }
-        let mut codes = Codes::new(atoms.n_latents());
-        let Some(last) = self.levels.last() else { return codes };
-        let n = atoms.n_latents();
-        let pairs = rows.par_chunks(n).zip(products.par_chunks(n));
-        let kept: Vec<_> = pairs.map(|(g, p)| last.keep_largest(p, g, self.k, self.rounds)).collect();
-        for row in kept {
-            #[allow(clippy::cast_possible_truncation, reason = "codes are f32, latents are counted in u32")]
-            let pairs = row.into_iter().map(|(i, g)| (i as u32, (g * self.norms[i]) as f32));
-            codes.push_row(pairs.filter(|pair| pair.1 != 0.0));
-        }
-        codes
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::toys::normal;
-
-    /// methods.md §3.3: on data of rank 8 the fit goes towards exact, monotonically. The features need
-    /// not be the planted ones: semi-NMF is not identifiable.
-    #[test]
-    fn alternating_updates_fit_data_of_low_rank() {
-        let (rows, d, n) = (200, 30, 8);
-        let draw = |seed: u64, len: usize| (0..len).map(|i| normal(&[seed, i as u64])).collect::<Vec<f64>>();
-        let planted: Vec<f64> = draw(1, rows * n).iter().map(|v| v.abs()).collect();
-        let x = product::product(Path::best(), &planted, &Panels::of(&draw(2, n * d), d));
-        let mut level = Level::random(n, d, 5);
-        let mut codes = level.codes(Path::best(), &x, 1);
-        let size = x.iter().map(|v| v * v).sum::<f64>();
-        let error = |level: &Level, codes: &[f64]| {
-            let x_hat = product::product(Path::best(), codes, &Panels::of(&level.features, d));
-            (x.iter().zip(x_hat).map(|(x, h)| (x - h) * (x - h)).sum::<f64>() / size).sqrt()
-        };
-        let first = error(&level, &codes);
-        let mut last = f64::INFINITY;
-        for _ in 0..2000 {
-            let (gg, gx) = (
-                product::cross(Path::best(), &[0, rows], (&codes, n), (&codes, n)),
-                product::cross(Path::best(), &[0, rows], (&codes, n), (&x, d)),
-            );
-            level.features = ridge_solve(Path::best(), &gg, &gx, &level.features, n);
-            let features = Features::of(Path::best(), &level.features, d);
-            features.refine(Path::best(), &features.products(Path::best(), &x), &mut codes, 1);
-            let now = error(&level, &codes);
-            assert!(now <= last + 1e-9, "{last} became {now}");
-            last = now;
-        }
-        println!("SNMF: relative error {first} became {last}");
-        assert!(first > 0.3 && last < 0.02, "{first} became {last}");
-        assert!(codes.iter().all(|&g| g >= 0.0));
-    }
-
-    #[test]
-    fn winners_take_all() {
-        let mut row = [3.0, -5.0, 1.0, 5.0];
-        keep_largest(&mut row, 2);
-        assert_eq!(row, [0.0, -5.0, 0.0, 5.0]);
-    }
-
-    /// One level of codes of codes: the atoms are the product of the levels.
-    #[test]
-    fn a_hierarchy_reconstructs_through_all_levels() {
-        let level = |n, width, seed| Level::random(n, width, seed);
-        let spec: Snmf = serde_json::from_str(r#"{"n_latents": 3, "levels": [5, 3]}"#).unwrap();
-        let method = Method { spec, levels: vec![level(5, 7, 1), level(3, 5, 2)] };
-        let atoms = method.atoms(Path::best());
-        let (low, high) = (&method.levels[0].features, &method.levels[1].features);
-        let slow = (0..5).map(|j| high[2 * 5 + j] * low[j * 7 + 4]).sum::<f64>();
-        assert!((atoms[2 * 7 + 4] - slow).abs() < 1e-14);
-    }
-}
+mod tests;

@@ -73,3 +73,26 @@ fn with_all_latents_the_reconstruction_is_exact() {
     dictionary.decode(&dictionary.encode(&x), &mut x_hat);
     assert!(x.iter().zip(&x_hat).all(|(a, b)| (a - b).abs() < 1e-4));
 }
+
+/// Which atom is which, and its sign, is nobody's to say: a step takes a permuted start to the permuted
+/// result.
+#[test]
+fn a_signed_permutation_goes_through_a_step() {
+    let x = rows(&planted(), 500, 0.3, 4);
+    let permuted = |rotation: &[f64]| {
+        let row = |i: usize| {
+            let sign = if i % 3 == 0 { -1.0 } else { 1.0 };
+            rotation[(N - 1 - i) * N..][..N].iter().map(move |v| sign * v)
+        };
+        (0..N).flat_map(row).collect::<Vec<f64>>()
+    };
+    let (mut one, mut other) = (learner(Mode::Gpm, 4, &x), learner(Mode::Gpm, 4, &x));
+    let mut state = one.save();
+    state.push_f64("rotation", &permuted(&state.f64("rotation", N * N).unwrap()));
+    other.load(&state).unwrap();
+    one.step(&ActivationBatch::new(&x, &[0, 500]));
+    other.step(&ActivationBatch::new(&x, &[0, 500]));
+    let of = |learner: &dyn DictLearner| learner.save().f64("rotation", N * N).unwrap();
+    let expected = permuted(&of(&*one));
+    assert!(of(&*other).iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-9));
+}
