@@ -126,6 +126,14 @@ learners! {
     guided::Guided,
     boost::Boost,
     e2e::E2e,
+    bilinear::Bilinear,
+    bsc::Bsc,
+    tsc::Tsc,
+    gsc::Gsc,
+    itda::Itda,
+    mp::Mp,
+    odl::Odl,
+    snmf::Snmf,
 }
 
 impl LearnerSpec {
