@@ -4,6 +4,7 @@
 //! [`learner::Dictionary`] is what it becomes when it is frozen, and [`codes::Codes`] is what both
 //! speak. Nothing here sees a path, a stream, a clock or an environment variable.
 
+pub mod coders;
 pub mod codes;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -11,10 +12,14 @@ pub mod export;
 pub mod interp;
 pub mod kernels;
 pub mod learner;
+pub mod linear;
 pub mod memory;
 pub mod random;
 pub mod skeleton;
 pub mod state;
 pub mod stats;
+pub mod surrogate;
 pub mod threads;
+#[cfg(test)]
+pub(crate) mod toys;
 pub mod variants;

@@ -110,6 +110,8 @@ macro_rules! learners {
 }
 
 learners! {
+    mairal::Mairal,
+    masked::Masked,
     topk::TopK,
 }
 

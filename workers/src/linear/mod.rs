@@ -1,0 +1,3 @@
+//! Small dense linear algebra that learners and coders share.
+
+pub mod cholesky;
