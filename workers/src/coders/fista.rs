@@ -65,24 +65,23 @@ impl<R: Real> Fista<R> {
         loop {
             let mut next = Point { codes: from.codes.clone(), q: from.q.clone() };
             let (mut image, mut square) = (R::ZERO, R::ZERO);
-            for j in 0..next.codes.len() {
+            for (j, place) in places.iter_mut().enumerate() {
                 let value = self.shrunk(from.codes[j] + from.q[j] / *curvature, self.lambda / *curvature);
                 let delta = value - from.codes[j];
                 if delta != R::ZERO {
-                    if places[j] == usize::MAX {
-                        places[j] = room.latents.len();
+                    if *place == usize::MAX {
+                        *place = room.latents.len();
                         room.admit(gram, j);
                     }
                     next.codes[j] = value;
-                    room.subtract(gram, places[j], delta, &mut next.q);
+                    room.subtract(gram, *place, delta, &mut next.q);
                     square = delta.fma(delta, square);
                 }
             }
             for j in 0..next.codes.len() {
                 image = (next.codes[j] - from.codes[j]).fma(from.q[j] - next.q[j], image);
             }
-            // NaN ends the loop as well.
-            if !(image > *curvature * square * R::of(1.0 + 1e-6)) {
+            if image <= *curvature * square * R::of(1.0 + 1e-6) || !image.is_finite() {
                 return next;
             }
             *curvature = *curvature * R::of(2.0);

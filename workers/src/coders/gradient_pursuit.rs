@@ -45,7 +45,7 @@ impl<R: Real> Room<R> {
             slope.push(q[latent as usize]);
         }
         let length = vector::dot(&slope, &slope) / self.image_norm(gram, &slope);
-        if length - length == R::ZERO {
+        if length.is_finite() {
             for (at, &g) in slope.iter().enumerate() {
                 let value = length.fma(g, self.values[at]);
                 let value = if positive && value < R::ZERO { R::ZERO } else { value };

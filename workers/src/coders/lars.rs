@@ -51,7 +51,7 @@ impl<R: Real> Coder<R> for Lars<R> {
         for _ in 0..8 * q.len() + 8 {
             let (direction, along) = walk.direction(gram, q, room);
             let (length, event) = self.next(&walk, q, room, &direction, &along);
-            if !(length >= R::ZERO) {
+            if length < R::ZERO || !length.is_finite() {
                 break;
             }
             for (value, &w) in room.values.iter_mut().zip(&direction) {
@@ -145,7 +145,7 @@ impl<R: Real> Lars<R> {
         let (up, down) = ((level - q) / (R::ONE - a), (level + q) / (R::ONE + a));
         let far = R::of(f64::INFINITY);
         let ahead = |t: R, closing: R| {
-            if closing > R::ZERO && t == t { if t > R::ZERO { t } else { R::ZERO } } else { far }
+            if closing > R::ZERO && t.is_finite() { if t > R::ZERO { t } else { R::ZERO } } else { far }
         };
         let (up, down) = (ahead(up, R::ONE - a), ahead(down, R::ONE + a));
         if size(q, self.positive) >= level {

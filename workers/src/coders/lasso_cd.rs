@@ -137,14 +137,14 @@ impl<R: Real> Active<R> {
                 let (old, scale) = (self.values[at], row[at]);
                 let new = lasso.soft(old.fma(scale, self.q[at])) / scale;
                 let delta = new - old;
-                if delta != R::ZERO && new - new == R::ZERO {
+                if delta != R::ZERO && new.is_finite() {
                     self.values[at] = new;
                     vector::axpy(-delta, row, &mut self.q);
                     let size = if delta > R::ZERO { delta * scale } else { -delta * scale };
                     moved = if size > moved { size } else { moved };
                 }
             }
-            if !(moved > enough) {
+            if moved <= enough {
                 break;
             }
         }

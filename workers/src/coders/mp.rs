@@ -25,7 +25,7 @@ impl<R: Real> Coder<R> for Mp {
             }
             let at = room.place(gram, j);
             let delta = q[j] / room.row(gram, at)[j];
-            if !(size(delta, false) > R::ZERO && delta - delta == R::ZERO) {
+            if size(delta, false) <= R::ZERO || !delta.is_finite() {
                 break;
             }
             room.values[at] += delta;

@@ -85,8 +85,8 @@ mod tests {
     fn solves_and_refuses_dependent_rows() {
         let m = [[4.0f64, 2.0, 0.4], [2.0, 5.0, 1.0], [0.4, 1.0, 3.0]];
         let mut factor = Cholesky::default();
-        for i in 0..3 {
-            assert!(factor.push(m[i].iter().copied(), m[i][i]));
+        for (i, row) in m.iter().enumerate() {
+            assert!(factor.push(row.iter().copied(), row[i]));
         }
         assert!(!factor.push(m[1].iter().copied(), 5.0), "the second row once more");
         assert_eq!(factor.len(), 3);

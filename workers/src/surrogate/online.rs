@@ -6,7 +6,7 @@
 use super::{
     Decay, Statistics,
     statistics::Rows,
-    sweep::{Constraint, sweep},
+    sweep::{Constraint, sweep, used},
     unused,
 };
 use crate::{
@@ -85,6 +85,6 @@ impl<R: Real> Online<R> {
     /// Latents that nothing has used.
     pub fn unused(&self) -> usize {
         let n = self.statistics.n_latents();
-        (0..n).filter(|j| !(self.statistics.a[j * n + j].f64() > super::sweep::UNUSED)).count()
+        (0..n).filter(|j| !used(self.statistics.a[j * n + j])).count()
     }
 }

@@ -20,6 +20,11 @@ const GROUP: usize = 24;
 /// Below this `A_jj` an atom has nothing to go by (scikit-learn, SPAMS).
 pub const UNUSED: f64 = 1e-6;
 
+/// Whether this `A_jj` says that atom `j` is used; NaN does not.
+pub fn used<R: Real>(a: R) -> bool {
+    a.f64() > UNUSED
+}
+
 /// What atoms must satisfy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Constraint {
@@ -109,7 +114,7 @@ impl<R: Real> Kernel for Settle<'_, R> {
         let mut delta = vec![R::ZERO; self.residuals.len() * COLS];
         for (at, a) in self.a.chunks_exact(self.n).enumerate() {
             let scale = a[self.first + at];
-            if scale.f64() > UNUSED {
+            if used(scale) {
                 self.move_atom(at, R::ONE / scale, &mut delta);
                 self.pass_on(at, &a[self.first..], &delta);
             }
@@ -157,7 +162,7 @@ impl Constraint {
     /// What an atom of this squared norm is multiplied with.
     #[inline(always)]
     fn scale<R: Real>(self, square: R) -> R {
-        let fine = square > R::ZERO && square - square == R::ZERO;
+        let fine = square > R::ZERO && square.is_finite();
         if fine && (self.unit || square > R::ONE) { R::ONE / square.sqrt() } else { R::ONE }
     }
 }

@@ -1,6 +1,6 @@
 //! Atoms that no row uses: each starts again as a row of the batch.
 
-use super::{Statistics, sweep::UNUSED};
+use super::{Statistics, sweep::used};
 use crate::{
     kernels::{Real, vector},
     random::{hash, unit},
@@ -12,13 +12,13 @@ const RESAMPLE: u64 = 0x5245_5341;
 /// Share of an element's typical size that is added as noise: equal atoms would never part.
 const NOISE: f64 = 0.01;
 
-/// Replaces every atom of `atoms`, `[n_latents, d]`, whose `A_jj` is at most [`UNUSED`] by a row of `x`,
+/// Replaces every atom of `atoms`, `[n_latents, d]`, whose `A_jj` is at most [`UNUSED`](super::sweep::UNUSED) by a row of `x`,
 /// `[rows, d]`, scaled to norm 1, and forgets its statistics. Returns how many there were.
 ///
 /// What is drawn depends on (`seed`, `step`, latent) alone.
 pub fn resample<R: Real>(s: &mut Statistics<R>, x: &[R], atoms: &mut [R], seed: u64, step: u64) -> usize {
     let (n, d) = (s.n_latents(), s.d);
-    let unused: Vec<usize> = (0..n).filter(|&j| !(s.a[j * n + j].f64() > UNUSED)).collect();
+    let unused: Vec<usize> = (0..n).filter(|&j| !used(s.a[j * n + j])).collect();
     for &j in &unused {
         draw(x, &mut atoms[j * d..][..d], &[seed, RESAMPLE, step, j as u64]);
         s.forget(j);

@@ -21,7 +21,7 @@ const FREE: Constraint = Constraint { positive: false, unit: false };
 fn rows<R: Real>(n: usize, d: usize, count: usize, seed: u64) -> (Codes, Vec<R>, Vec<R>) {
     let (mut codes, mut values) = (Codes::new(n), Vec::new());
     for r in 0..count as u64 {
-        let fires = |j: &u32| hash(&[seed, r, u64::from(*j)]) % 5 == 0;
+        let fires = |j: &u32| hash(&[seed, r, u64::from(*j)]).is_multiple_of(5);
         let pairs: Vec<(u32, f32)> = (0..n as u32)
             .filter(fires)
             .map(|j| (j, unit(hash(&[seed, 9, r, j.into()])) as f32 - 0.4))

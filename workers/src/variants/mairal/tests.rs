@@ -70,7 +70,7 @@ fn positive_codes_and_atoms_are_positive() {
         let spec = spec(&format!(
             r#"{{"n_latents": 24, "centre": false, "positive_codes": true, "positive_atoms": true, {coder}}}"#
         ));
-        let (dictionary, _) = learned(&spec, d, &[x.clone()], 4);
+        let (dictionary, _) = learned(&spec, d, std::slice::from_ref(&x), 4);
         assert!(dictionary.atoms().iter().all(|&v| v >= 0.0), "{coder}");
         let codes = dictionary.encode(&x);
         assert!(codes.nnz() > 0 && codes.values.iter().all(|&v| v > 0.0), "{coder}");
