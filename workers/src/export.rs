@@ -86,29 +86,6 @@ fn files(cfg: &Value, weights: &LearnerState) -> Result<Vec<ExportedFile>, Misma
     ])
 }
 
-/// The files of a dictionary that SAELens has no architecture for: the same two, with `architecture`
-/// `atomflow_<kind>`, the fields `cfg` beside the usual ones, and whatever `tensors` there are.
-///
-/// # Errors
-/// A tensor does not fit its shape (a bug).
-pub fn plain(
-    kind: &str,
-    (d_in, d_sae): (usize, usize),
-    tensors: &LearnerState,
-    cfg: &Value,
-) -> Result<Vec<ExportedFile>, Mismatch> {
-    let architecture = format!("atomflow_{kind}");
-    let mut all =
-        json!({ "architecture": architecture, "d_in": d_in, "d_sae": d_sae, "dtype": "float32" });
-    if let (Some(all), Some(cfg)) = (all.as_object_mut(), cfg.as_object()) {
-        all.extend(cfg.clone());
-    }
-    Ok(vec![
-        ExportedFile { name: "cfg.json", bytes: format!("{all:#}\n").into_bytes() },
-        ExportedFile { name: "sae_weights.safetensors", bytes: tensors.to_bytes()? },
-    ])
-}
-
 /// `[rows, columns]` → `[columns, rows]`.
 pub(crate) fn transpose(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     (0..columns).flat_map(|c| (0..rows).map(move |r| matrix[r * columns + c])).collect()

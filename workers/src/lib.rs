@@ -5,6 +5,7 @@
 //! speak. Nothing here sees a path, a stream, a clock or an environment variable.
 
 pub mod batchwise;
+pub mod coders;
 pub mod codes;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -22,6 +23,7 @@ pub mod random;
 pub mod skeleton;
 pub mod state;
 pub mod stats;
+pub mod surrogate;
 pub mod threads;
 #[cfg(test)]
 pub(crate) mod toys;

@@ -3,6 +3,7 @@
 //! Every output of a product is one fused multiply-add chain in ascending order, so neither the path
 //! nor the number of threads changes a bit.
 
+pub mod cholesky;
 pub mod eigen;
 pub mod multiplicative;
 pub mod polar;

@@ -21,7 +21,7 @@ use crate::{
         solve::ridge_solve,
     },
     random::hash,
-    skeleton::init,
+    skeleton::init::{self, Start},
     state::LearnerState,
     threads::Threads,
 };
@@ -54,13 +54,25 @@ impl<P: Prior> Em<P> {
     pub fn new(kind: &'static str, n: usize, prior: P, spec: &EmSpec, setup: &Setup) -> Self {
         let d = setup.d_in;
         let (mean, variance) = moments(setup.sample, d);
-        let directions = setup.threads.install(|| init::parameters(n, d, &[], setup.seed).w_dec.value);
+        let directions =
+            setup.threads.install(|| init::parameters(&Start::plain(n, d, &[], setup.seed)).w_dec.value);
         let spread = variance.sqrt();
         let length = 0.5 * spread * (d as f64).sqrt();
         let (offset, centre) = if spec.centre { (mean, vec![0.0; d]) } else { (vec![0.0; d], mean) };
         let w = directions.iter().zip(centre.iter().cycle()).map(|(&v, m)| m + length * f64::from(v));
         let (w, noise) = (w.collect(), variance.max(1e-12));
-        Em { kind, spec: spec.clone(), n, offset, w, noise, spread, seed: setup.seed, prior, sums: Sums::zero(n, d) }
+        Em {
+            kind,
+            spec: spec.clone(),
+            n,
+            offset,
+            w,
+            noise,
+            spread,
+            seed: setup.seed,
+            prior,
+            sums: Sums::zero(n, d),
+        }
     }
 
     pub(super) fn sets(&self) -> Vec<Set> {
@@ -103,7 +115,7 @@ impl<P: Prior> Em<P> {
         let length = self.spec.jitter * left * self.spread * (d as f64).sqrt();
         if length > 0.0 {
             let seed = hash(&[self.seed, JITTER, step]);
-            let directions = init::parameters(self.n, d, &[], seed).w_dec.value;
+            let directions = init::parameters(&Start::plain(self.n, d, &[], seed)).w_dec.value;
             self.w.iter_mut().zip(&directions).for_each(|(w, &v)| *w += length * f64::from(v));
         }
     }

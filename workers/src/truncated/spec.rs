@@ -30,7 +30,15 @@ pub struct EmSpec {
 
 impl Default for EmSpec {
     fn default() -> Self {
-        EmSpec { candidates: 8, active: 3, keep: 0.9, temperature: 2.0, jitter: 0.3, anneal_share: 0.5, centre: true }
+        EmSpec {
+            candidates: 8,
+            active: 3,
+            keep: 0.9,
+            temperature: 2.0,
+            jitter: 0.3,
+            anneal_share: 0.5,
+            centre: true,
+        }
     }
 }
 

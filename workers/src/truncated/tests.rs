@@ -28,7 +28,8 @@ fn data() -> Vec<f32> {
 
 /// Everything is a candidate and may be active: EM itself.
 fn full<P: Prior>(prior: P, x: &[f32]) -> Em<P> {
-    let spec = EmSpec { candidates: N, active: N, keep: 0.0, temperature: 1.0, jitter: 0.0, ..EmSpec::default() };
+    let spec =
+        EmSpec { candidates: N, active: N, keep: 0.0, temperature: 1.0, jitter: 0.0, ..EmSpec::default() };
     let spec = EmSpec { centre: false, ..spec };
     Em::new("test", N, prior, &spec, &Setup::plain(&D, 10, 3, x, Threads::new(1).unwrap()))
 }
@@ -237,7 +238,9 @@ fn bars_are_found_with_their_probability_and_noise() {
         for seed in 1..=3 {
             let (em, worst) = learn_bars(Digits { signed, n: 8, pi: 0.25 }, signed, seed);
             let (pi, sigma) = (em.prior.pi, em.noise.sqrt());
-            println!("bars, signed {signed}, seed {seed}: pi {pi:.3}, sigma {sigma:.3}, largest error {worst:.2}");
+            println!(
+                "bars, signed {signed}, seed {seed}: pi {pi:.3}, sigma {sigma:.3}, largest error {worst:.2}"
+            );
             found += u32::from(worst < 1.5 && (pi - 0.25).abs() < 0.03 && sigma < 2.0);
         }
         // Annealing does not reach the best optimum every time; signed bars are the harder ones.

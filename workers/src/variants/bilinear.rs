@@ -24,7 +24,7 @@ use crate::{
     learner::{DictLearner, Dictionary, Mismatch, Setup},
     linear::product::{self, Panels},
     skeleton::{
-        init,
+        init::{self, Start},
         parameters::{Parameter, Piece},
         schedule::{Schedule, ScheduleSpec},
     },
@@ -80,7 +80,8 @@ impl LearnerConfig for Bilinear {
         let length = (d as f64 / n as f64).sqrt() as f32;
         let side = |stream: u64| {
             let seed = setup.seed.wrapping_add(stream);
-            let mut rows = setup.threads.install(|| init::parameters(n, d, &[], seed).w_dec.value);
+            let mut rows =
+                setup.threads.install(|| init::parameters(&Start::plain(n, d, &[], seed)).w_dec.value);
             vector::scale(length, &mut rows);
             Parameter::new(rows)
         };
@@ -91,7 +92,11 @@ impl LearnerConfig for Bilinear {
 
     fn validate(&self, _d_in: usize) -> Result<(), Invalid> {
         let n = self.n_latents;
-        Invalid::unless(n > 0 && n <= 1 << 16, "n_latents", "must be between 1 and 65536: a step costs its square")?;
+        Invalid::unless(
+            n > 0 && n <= 1 << 16,
+            "n_latents",
+            "must be between 1 and 65536: a step costs its square",
+        )?;
         Invalid::unless(self.k > 0 && self.k <= n, "k", "must be between 1 and n_latents")?;
         Invalid::unless(self.alpha.is_finite() && self.alpha >= 0.0, "alpha", "must be 0 or positive")?;
         let lr = self.schedule.lr.unwrap_or(1.0);

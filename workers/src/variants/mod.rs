@@ -117,6 +117,8 @@ macro_rules! learners {
 }
 
 learners! {
+    mairal::Mairal,
+    masked::Masked,
     topk::TopK,
     batchtopk::BatchTopK,
     abstopk::AbsTopK,

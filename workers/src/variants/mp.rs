@@ -17,7 +17,7 @@ use crate::{
     learner::{DictLearner, Dictionary, Mismatch, Setup},
     pursuit::{Pursuit, Rounds, backward::Backward, gram::Gram},
     skeleton::{
-        init,
+        init::{self, Start},
         parameters::{Parameter, Piece},
         schedule::{Schedule, ScheduleSpec},
     },
@@ -65,7 +65,7 @@ pub const INFO: LearnerInfo = LearnerInfo {
 
 impl LearnerConfig for Mp {
     fn build(&self, setup: &Setup) -> Result<Box<dyn DictLearner>, Invalid> {
-        let start = || init::parameters(self.n_latents, setup.d_in, setup.sample, setup.seed);
+        let start = || init::parameters(&Start::plain(self.n_latents, setup.d_in, setup.sample, setup.seed));
         let start = setup.threads.install(start);
         let method = Method {
             k: self.k,

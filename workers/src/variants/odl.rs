@@ -28,7 +28,7 @@ use crate::{
         product::{self, Panels},
         whitening::{centred, whitening},
     },
-    skeleton::init,
+    skeleton::init::{self, Start},
     state::LearnerState,
     threads::Threads,
 };
@@ -97,7 +97,7 @@ impl LearnerConfig for Odl {
         let d = setup.d_in;
         let method = setup.threads.install(|| {
             let path = Path::best();
-            let directions = init::parameters(d, d, &[], setup.seed).w_dec.value;
+            let directions = init::parameters(&Start::plain(d, d, &[], setup.seed)).w_dec.value;
             let directions: Vec<f64> = directions.into_iter().map(f64::from).collect();
             let (mean, root, inverse) = whitening(path, setup.sample, d, self.ridge);
             let rotation = polar(path, &directions, d);

@@ -90,9 +90,8 @@ impl<R: Real> Problem<'_, R> {
                 let weights = product_of(&g, &columns(other, n, latents.clone()));
                 product::cross(self.path, self.lanes, (&weights, latents.len()), (self.x, self.d))
             };
-            let through = |gram: &[R], side: &Panels<R>| {
-                product::product(self.path, &product_of(&m, gram), side)
-            };
+            let through =
+                |gram: &[R], side: &Panels<R>| product::product(self.path, &product_of(&m, gram), side);
             out.left.extend(sum_of(&direct(&features.b), &through(&rr, &sides.0)));
             out.right.extend(sum_of(&direct(&features.a), &through(&ll, &sides.1)));
         }

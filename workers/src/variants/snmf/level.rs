@@ -7,7 +7,7 @@ use crate::{
     batchwise::Task,
     kernels::Path,
     linear::{multiplicative::Features, product, solve::ridge_solve},
-    skeleton::init,
+    skeleton::init::{self, Start},
 };
 
 /// One factorisation and its sums.
@@ -25,7 +25,7 @@ pub(super) struct Level {
 
 impl Level {
     pub(super) fn random(n: usize, width: usize, seed: u64) -> Self {
-        let rows = init::parameters(n, width, &[], seed).w_dec.value;
+        let rows = init::parameters(&Start::plain(n, width, &[], seed)).w_dec.value;
         let features = rows.into_iter().map(f64::from).collect();
         Level { n, width, features, gg: vec![0.0; n * n], gx: vec![0.0; n * width] }
     }
