@@ -19,6 +19,7 @@ mod flow;
 pub mod graph;
 pub mod learners;
 pub mod operators;
+pub mod outside;
 pub mod plan;
 pub mod resolved;
 pub mod run;

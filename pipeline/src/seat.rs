@@ -2,6 +2,7 @@
 
 use atomflow_workers::{
     learner::{ActivationBatch, BatchFacts, DictLearner, Scales, StepReport},
+    skeleton::outside::Outside,
     threads::Threads,
 };
 
@@ -54,6 +55,8 @@ pub struct Seat {
     pub dictionary: Box<dyn DictLearner>,
     /// What it runs on.
     pub hold: Hold,
+    /// Who computes its loss, if that is somebody else.
+    pub outside: Option<Outside>,
 }
 
 impl std::fmt::Debug for Seat {
@@ -79,9 +82,7 @@ impl Seat {
         let rows = batch.rows();
         let report = self.hold.run(rows.rows(), || self.dictionary.step(&rows));
         if !(report.loss.is_finite() && report.squared_error.is_finite()) {
-            return Err(Error::spec(format!("diverged at step {number}: the loss is not finite"))
-                .field(format!("{}.schedule.lr", self.field))
-                .hint("lower schedule.lr"));
+            return Err(self.why_not_finite(number));
         }
         self.sums = StepReport {
             rows: self.sums.rows + report.rows,
@@ -91,6 +92,19 @@ impl Seat {
             ..report
         };
         Ok(())
+    }
+}
+
+impl Seat {
+    fn why_not_finite(&self, number: u64) -> Error {
+        if let Some(reason) = self.outside.as_ref().and_then(|outside| outside.failure()) {
+            return Error::retry(format!("no loss for step {number}: {reason}"))
+                .field(format!("{}.outside", self.field))
+                .hint("start the process that computes the loss, then `atomflow resume`");
+        }
+        Error::spec(format!("diverged at step {number}: the loss is not finite"))
+            .field(format!("{}.schedule.lr", self.field))
+            .hint("lower schedule.lr")
     }
 }
 

@@ -12,6 +12,7 @@ mod columns;
 mod convert;
 mod end_to_end;
 mod kill;
+mod learners;
 mod many;
 mod readers;
 mod same_bytes;

@@ -15,6 +15,7 @@ pub mod data;
 pub mod disk;
 pub mod fault;
 pub mod moto;
+pub mod outside;
 pub mod overwrites;
 pub mod run;
 pub mod s3;

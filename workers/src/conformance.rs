@@ -3,11 +3,12 @@
 //! Functions panic with the name of the broken promise, like assertions: they are called by tests.
 #![allow(clippy::panic, clippy::expect_used, reason = "a conformance suite is made of assertions")]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     learner::{ActivationBatch, BatchFacts, Beside, DictLearner, Role, Scales, Setup, StepReport},
     random::{hash, unit},
+    skeleton::outside::{Answer, OutsideLoss, Reconstruction},
     state::LearnerState,
     threads::Threads,
     variants::LearnerSpec,
@@ -47,6 +48,7 @@ fn start(spec: &LearnerSpec, threads: usize) -> Box<dyn DictLearner> {
     let files = files(spec);
     let setup = Setup {
         files: &files,
+        outside: spec.outside().map(|_| Arc::new(Squared) as _),
         beside: &beside,
         input_widths: &input_widths,
         beside_widths: &beside_widths,
@@ -74,6 +76,21 @@ fn files(spec: &LearnerSpec) -> BTreeMap<String, Vec<u8>> {
         (name.clone(), file.bytes.clone())
     };
     names.iter().map(bytes).collect()
+}
+
+/// The loss of learners that ask somebody else: the squared error, as autoencoders have it.
+#[derive(Debug)]
+struct Squared;
+
+impl OutsideLoss for Squared {
+    fn answer(&self, r: &Reconstruction) -> Option<Answer> {
+        let rows = (r.x.len() / r.d) as f64;
+        let e: Vec<f32> = r.x.iter().zip(r.x_hat).map(|(x, x_hat)| x - x_hat).collect();
+        let loss = e.iter().map(|&e| f64::from(e).powi(2)).sum::<f64>() / rows;
+        #[allow(clippy::cast_possible_truncation, reason = "gradients are f32")]
+        let gradient = e.iter().map(|e| (-2.0 * f64::from(*e) / rows) as f32).collect();
+        Some(Answer { loss, gradient })
+    }
 }
 
 /// Widths of the input columns, which share the width out, and of the columns beside.

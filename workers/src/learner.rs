@@ -8,6 +8,7 @@ use crate::{
     codes::Codes,
     export::ExportedFile,
     kernels::{Path, lanes},
+    skeleton::outside::Outside,
     state::LearnerState,
     threads::Threads,
 };
@@ -88,6 +89,8 @@ pub struct Setup<'a> {
     pub scales: Scales,
     /// Files that the learner asked for, by the name it gave them.
     pub files: &'a BTreeMap<String, Vec<u8>>,
+    /// Who computes its loss, if it asked for somebody.
+    pub outside: Option<Outside>,
     /// Kernel threads.
     pub threads: Threads,
 }
@@ -106,6 +109,7 @@ impl<'a> Setup<'a> {
             beside_widths: &[],
             scales: Scales::of(1.0),
             files: &NOTHING,
+            outside: None,
             threads,
         }
     }

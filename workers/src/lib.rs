@@ -4,10 +4,13 @@
 //! [`learner::Dictionary`] is what it becomes when it is frozen, and [`codes::Codes`] is what both
 //! speak. Nothing here sees a path, a stream, a clock or an environment variable.
 
+pub mod batchwise;
+pub mod coders;
 pub mod codes;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod export;
+pub mod frozen;
 pub mod interp;
 pub mod kernels;
 pub mod learner;
@@ -15,9 +18,14 @@ pub mod linear;
 pub mod memory;
 #[cfg(test)]
 pub(crate) mod planted;
+pub mod pursuit;
 pub mod random;
 pub mod skeleton;
 pub mod state;
 pub mod stats;
+pub mod surrogate;
 pub mod threads;
+#[cfg(test)]
+pub(crate) mod toys;
+pub mod truncated;
 pub mod variants;

@@ -47,6 +47,20 @@ impl LearnerState {
         self.tensors.insert(name.to_owned(), Tensor { dtype: Dtype::U64, shape: vec![values.len()], bytes });
     }
 
+    /// Adds numbers in f64, kept as their bits.
+    pub fn push_f64(&mut self, name: &str, values: &[f64]) {
+        let bits: Vec<u64> = values.iter().map(|v| v.to_bits()).collect();
+        self.push_u64(name, &bits);
+    }
+
+    /// The numbers `name` in f64, of which there must be `len`.
+    ///
+    /// # Errors
+    /// They are absent or of another length or type.
+    pub fn f64(&self, name: &str, len: usize) -> Result<Vec<f64>, Mismatch> {
+        Ok(self.u64(name, len)?.into_iter().map(f64::from_bits).collect())
+    }
+
     /// The float tensor `name`, which must have this shape.
     ///
     /// # Errors
@@ -106,10 +120,12 @@ mod tests {
         let mut state = LearnerState::default();
         state.push_f32("w", vec![2, 2], &[1.0, -2.0, 0.5, f32::MIN_POSITIVE]);
         state.push_u64("step", &[7]);
+        state.push_f64("mean", &[0.1, f64::NEG_INFINITY]);
         let bytes = state.to_bytes().unwrap();
         let back = LearnerState::from_bytes(&bytes).unwrap();
         assert_eq!(back, state);
         assert_eq!(back.to_bytes().unwrap(), bytes);
+        assert_eq!(back.f64("mean", 2), Ok(vec![0.1, f64::NEG_INFINITY]));
         assert!(back.f32("w", &[4]).is_err());
         assert!(back.f32("v", &[4]).is_err());
         assert!(LearnerState::from_bytes(b"not a safetensors file").is_err());

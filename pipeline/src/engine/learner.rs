@@ -1,8 +1,11 @@
 //! A learner as the engine holds it: what it is, what it sees of a row, where its results go.
 
+use std::sync::Arc;
+
 use atomflow_schemas::manifest::LearnerFailure;
 use atomflow_workers::{
     learner::{DictLearner, Setup},
+    skeleton::outside::Outside,
     threads::Threads,
 };
 
@@ -11,7 +14,9 @@ use crate::{
     Error, Result,
     calibrate::Calibration,
     chooser::Hold,
+    error::Kind,
     failures,
+    outside::Socket,
     resolved::Resolved,
     run::Job,
     sight::Sight,
@@ -34,6 +39,8 @@ pub(super) struct Learner {
     pub(super) output: Output,
     /// What it runs on.
     pub(super) hold: Hold,
+    /// Who computes its loss, if that is somebody else.
+    pub(super) outside: Option<Outside>,
 }
 
 /// Directory of one of several learners, below that of the run.
@@ -55,7 +62,11 @@ pub(super) fn learners(
             true => (format!("{run}/{}", is.name), output.within(&directory(&is.name))),
             false => (run.to_owned(), output.clone()),
         };
-        Ok(Learner { is, sight, run, output, hold: Hold::new(threads) })
+        let outside = is.spec.outside().map(|address| {
+            let names = is.spec.columns().beside.into_iter().map(|beside| beside.name).collect();
+            Arc::new(Socket::new(&address, names)) as Outside
+        });
+        Ok(Learner { is, sight, run, output, hold: Hold::new(threads), outside })
     };
     job.learners()?.into_iter().map(place).collect()
 }
@@ -121,6 +132,7 @@ impl Engine {
             beside_widths: &beside_widths,
             scales: calibration.scales(),
             files: &self.files.contents,
+            outside: learner.outside.clone(),
             threads: learner.hold.threads().clone(),
         };
         let invalid = |e: atomflow_workers::variants::Invalid| {
@@ -165,7 +177,9 @@ pub(super) struct Committer<'a> {
 
 pub(super) async fn commit_failures(to: Committer<'_>) -> Result<()> {
     for (at, error) in to.failures.list() {
-        if to.outputs.len() == 1 && error.kind == crate::error::Kind::Bug {
+        // What may go well the next time is tried again by `resume`.
+        let alone = to.outputs.len() == 1 && error.kind == Kind::Bug;
+        if alone || error.kind == Kind::Retry {
             continue;
         }
         let output = to.outputs[at];

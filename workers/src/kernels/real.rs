@@ -28,6 +28,8 @@ pub trait Real:
     fn fma(self, a: Self, b: Self) -> Self;
     /// Square root.
     fn sqrt(self) -> Self;
+    /// Neither infinite nor NaN.
+    fn is_finite(self) -> bool;
     /// Nearest value of this type.
     fn of(value: f64) -> Self;
     /// Exact value.
@@ -46,6 +48,10 @@ macro_rules! real {
             #[inline(always)]
             fn sqrt(self) -> Self {
                 <$t>::sqrt(self)
+            }
+            #[inline(always)]
+            fn is_finite(self) -> bool {
+                <$t>::is_finite(self)
             }
             #[inline(always)]
             fn of(value: f64) -> Self {

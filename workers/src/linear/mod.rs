@@ -1,3 +1,12 @@
-//! Dense linear algebra of small matrices in f64, for what happens once per run or per step, not per row.
+//! Dense linear algebra, for what happens once per run or per step, not per row.
+//!
+//! Every output of a product is one fused multiply-add chain in ascending order, so neither the path
+//! nor the number of threads changes a bit.
 
+pub mod cholesky;
 pub mod eigen;
+pub mod multiplicative;
+pub mod polar;
+pub mod product;
+pub mod solve;
+pub mod whitening;

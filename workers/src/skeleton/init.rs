@@ -72,6 +72,13 @@ pub struct Start<'a> {
     pub init: &'a Init,
 }
 
+impl<'a> Start<'a> {
+    /// Random directions that reconstruct the vectors themselves.
+    pub fn plain(n_latents: usize, d_in: usize, sample: &'a [f32], seed: u64) -> Self {
+        Start { n_latents, d_in, sample, target: None, seed, init: &Init::Random }
+    }
+}
+
 /// Parameters before the first step: `b_dec` is the geometric median of what is reconstructed, rows
 /// of `w_dec` are random directions (Bricken et al. 2023; OpenAI), `w_enc = w_dec`, `b_enc = 0`. With a
 /// target of its own, `w_enc` has directions of its own and there is no pre-bias.

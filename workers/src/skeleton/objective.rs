@@ -267,6 +267,11 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
         sums.for_each(|(offset, sum)| *offset -= 2.0 * scale * sum);
     }
 
+    /// Adds to the gradient with respect to `b_dec` through the decoder, `[d_out]`.
+    pub fn add_offset(&mut self, gradient: &[f64]) {
+        self.gradient.offset.iter_mut().zip(gradient).for_each(|(offset, g)| *offset += g);
+    }
+
     /// Adds `weight/rows · Σ cost(latent, value)` over the pairs of a part, and its slope.
     pub fn penalise(&mut self, part: &mut Part<R>, weight: f64, cost: impl Fn(usize, R) -> (R, R)) {
         let weight = weight / self.step.rows().max(1) as f64;

@@ -1,5 +1,7 @@
 //! One file per learner, one line each in the registry at the end.
 
+pub mod absent;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +58,11 @@ pub trait LearnerConfig {
     fn files(&self) -> Vec<String> {
         Vec::new()
     }
+
+    /// Where somebody listens who computes its loss.
+    fn outside(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A learner setting that is out of range.
@@ -110,6 +117,8 @@ macro_rules! learners {
 }
 
 learners! {
+    mairal::Mairal,
+    masked::Masked,
     topk::TopK,
     batchtopk::BatchTopK,
     abstopk::AbsTopK,
@@ -118,6 +127,15 @@ learners! {
     gradient::Gradient,
     guided::Guided,
     boost::Boost,
+    e2e::E2e,
+    bilinear::Bilinear,
+    bsc::Bsc,
+    tsc::Tsc,
+    gsc::Gsc,
+    itda::Itda,
+    mp::Mp,
+    odl::Odl,
+    snmf::Snmf,
 }
 
 impl LearnerSpec {
@@ -156,6 +174,11 @@ impl LearnerSpec {
     /// URLs of files it reads before the first step.
     pub fn files(&self) -> Vec<String> {
         self.config().files()
+    }
+
+    /// Where somebody listens who computes its loss.
+    pub fn outside(&self) -> Option<String> {
+        self.config().outside()
     }
 }
 
