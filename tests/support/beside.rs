@@ -69,7 +69,7 @@ pub fn gradient(row: usize) -> Vec<f32> {
 
 /// Whether `w·x` is positive.
 pub fn label(row: usize) -> Option<bool> {
-    (row % 7 != 0).then(|| product(&vector(row, D_IN), &[22, 0]) > 0.0)
+    (!row.is_multiple_of(7)).then(|| product(&vector(row, D_IN), &[22, 0]) > 0.0)
 }
 
 /// Three products, rounded.

@@ -16,14 +16,15 @@ pub(super) struct Files {
 impl Files {
     /// Reads each file once.
     pub(super) async fn read(learners: &[Resolved]) -> Result<Files> {
+        let named = |learner: &Resolved| {
+            let field = |url: String| (url.clone(), learner.naming(&url, "files"));
+            learner.spec.files().into_iter().map(field).collect::<Vec<_>>()
+        };
+        let wanted: BTreeMap<String, String> = learners.iter().flat_map(named).collect();
         let mut contents = BTreeMap::new();
-        for learner in learners {
-            for url in learner.spec.files() {
-                if !contents.contains_key(&url) {
-                    let content = whole(&url, &learner.naming(&url, "files")).await?;
-                    contents.insert(url, content);
-                }
-            }
+        for (url, field) in wanted {
+            let content = whole(&url, &field).await?;
+            contents.insert(url, content);
         }
         Ok(Files { contents })
     }
