@@ -1,6 +1,7 @@
 //! A process that computes losses: the squared error, as local autoencoders have it.
 
 use std::{
+    collections::HashMap,
     io::{Read, Write},
     os::unix::net::{UnixListener, UnixStream},
     path::Path,
@@ -54,7 +55,7 @@ fn answer(question: &[u8], beside: &[&str]) -> Vec<u8> {
     let width = i32::try_from(e.len() / batch.num_rows()).unwrap();
     let column = FixedSizeListArray::try_new(item, width, gradient, None).unwrap();
     let field = Field::new("gradient", arrow::array::Array::data_type(&column).clone(), false);
-    let metadata = [("loss".to_owned(), loss.to_string())].into();
+    let metadata: HashMap<String, String> = [("loss".to_owned(), loss.to_string())].into();
     let schema = Arc::new(Schema::new_with_metadata(vec![field], metadata));
     let batch = RecordBatch::try_new(schema, vec![Arc::new(column)]).unwrap();
     let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema()).unwrap();

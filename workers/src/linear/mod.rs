@@ -8,5 +8,6 @@ pub mod eigen;
 pub mod multiplicative;
 pub mod polar;
 pub mod product;
+pub mod rotation;
 pub mod solve;
 pub mod whitening;

@@ -140,23 +140,23 @@ impl SaeVariant for Learner {
         loss.push(part);
     }
 
-    /// Codes keep the units of scaled rows, since columns have different scales: encoder columns are
-    /// multiplied by the scale of theirs, decoder columns divided.
+    /// Columns have different scales: encoder columns are multiplied by that of theirs, decoder columns
+    /// divided. Codes are in the units of the first column.
     fn freeze(&self, p: &Parameters<f32>, folded: FrozenParameters, scales: &Scales) -> Box<dyn Dictionary> {
         let by_value: Vec<f32> =
             self.widths.iter().zip(&scales.inputs).flat_map(|(&width, &scale)| vec![scale; width]).collect();
-        let times = |row: &[f32]| row.iter().zip(&by_value).map(|(v, s)| v * s).collect::<Vec<_>>();
-        let over = |row: &[f32]| row.iter().zip(&by_value).map(|(v, s)| v / s).collect::<Vec<_>>();
+        let unit = scales.first();
+        let times = |row: &[f32]| row.iter().zip(&by_value).map(|(v, s)| v * s / unit).collect::<Vec<_>>();
+        let over = |row: &[f32]| row.iter().zip(&by_value).map(|(v, s)| v * unit / s).collect::<Vec<_>>();
         let parameters = FrozenParameters {
             w_enc: p.w_enc.value.chunks_exact(p.d_in).flat_map(times).collect(),
-            b_enc: p.b_enc.value.clone(),
             w_dec: p.w_dec.value.chunks_exact(p.d_in).flat_map(over).collect(),
-            b_dec: over(&p.b_dec.value),
+            b_dec: p.b_dec.value.iter().zip(&by_value).map(|(v, s)| v / s).collect(),
             ..folded
         };
         let n = p.n_latents();
-        let thresholds =
-            (0..n).map(|latent| self.threshold.unscaled(1.0) / self.norm(p.atom(latent))).collect();
+        let threshold = self.threshold.unscaled(unit);
+        let thresholds = (0..n).map(|latent| threshold / self.norm(p.atom(latent))).collect();
         let inference = Inference::Above(thresholds);
         let mut exported = Exported::of(&inference, n);
         let columns = self.widths.len();

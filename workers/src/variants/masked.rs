@@ -4,27 +4,20 @@
 //! atoms beyond the true ones learn to fit the noise of the coordinates that chose them; hidden
 //! coordinates have noise of their own. Codes are OMP's and constant for the gradient; one mask per step.
 
+mod mask;
+
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use self::mask::{Mask, gradient, hidden_count};
 use super::{Invalid, LearnerConfig, LearnerInfo};
 use crate::{
-    coders::{AnyCoder, CodedAtoms, Gram, Searched, block::Coded, omp::Omp, rows::centred},
-    kernels::{
-        Path, Real,
-        adam::AdamStep,
-        csc::{ByLatent, SumRows, lane_runs},
-        lanes::LaneStarts,
-        product::Panels,
-        residual,
-        residual::residual,
-        simd::Kernel,
-        vector,
-    },
+    coders::{AnyCoder, CodedAtoms, Searched, omp::Omp, rows::centred},
+    kernels::{Path, adam::AdamStep, product::Panels, residual, residual::residual, simd::Kernel, vector},
     learner::{ActivationBatch, BatchFacts, DictLearner, Dictionary, Mismatch, Scales, Setup, StepReport},
-    random::{hash, unit},
+    linear::rotation,
     skeleton::{
         dead_latents::DeadLatents,
         median::geometric_median,
@@ -112,11 +105,6 @@ impl LearnerConfig for Masked {
     }
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of d")]
-fn hidden_count(share: f64, d: usize) -> usize {
-    ((share * d as f64).round() as usize).min(d.saturating_sub(1))
-}
-
 /// Masked learning under way.
 #[derive(Debug)]
 struct MaskedLearner {
@@ -139,8 +127,8 @@ impl MaskedLearner {
     fn new(spec: &Masked, setup: &Setup) -> Self {
         let (path, d) = (Path::best(), setup.d_in);
         let centre = geometric_median(path, setup.sample, d);
-        let rotation = spec.rotate.then(|| random_rotation(d, setup.seed));
-        let sample = rotated(path, &rotation, d, centred(setup.sample, &centre));
+        let rotation: Option<Vec<f32>> = spec.rotate.then(|| rotation::random(d, setup.seed));
+        let sample = rotation::apply(path, rotation.as_deref(), d, centred(setup.sample, &centre));
         let mut atoms = vec![0f32; spec.n_latents * d];
         for (j, atom) in atoms.chunks_exact_mut(d).enumerate() {
             unused::draw(&sample, atom, &[setup.seed, STREAM, j as u64]);
@@ -170,7 +158,7 @@ impl MaskedLearner {
 
     fn learn(&mut self, batch: &ActivationBatch) -> StepReport {
         let (d, path, mask) = (self.d(), self.path, self.mask());
-        let x = rotated(path, &self.rotation, d, centred(batch.x, &self.centre));
+        let x = rotation::apply(path, self.rotation.as_deref(), d, centred(batch.x, &self.centre));
         let facts = || BatchFacts::here(path, batch.x, d, batch.lanes);
         let scatter = batch.facts.unwrap_or_else(facts).scatter;
         let coded = mask.code(path, self.spec.k, &self.atoms.value, &x);
@@ -216,115 +204,6 @@ impl Kernel for Unit<'_> {
     fn run(self) {
         vector::normalize(self.0);
     }
-}
-
-/// The coordinates a coder sees, and those the loss is taken on.
-#[derive(Debug, PartialEq)]
-struct Mask {
-    seen: Vec<usize>,
-    /// Parallel to the coordinates.
-    counts: Vec<bool>,
-}
-
-impl Mask {
-    /// Hides `hidden` of `d` coordinates; if that is none, all are seen and all count.
-    fn draw(d: usize, hidden: usize, words: &[u64]) -> Mask {
-        let mut order: Vec<usize> = (0..d).collect();
-        order.sort_by_cached_key(|&c| (hash(&[words, &[c as u64]].concat()), c));
-        let mut seen = order[hidden..].to_vec();
-        seen.sort_unstable();
-        let mut counts = vec![hidden == 0; d];
-        order[..hidden].iter().for_each(|&c| counts[c] = true);
-        Mask { seen, counts }
-    }
-
-    /// OMP on the seen coordinates of `x`, `[rows, d]`, with atoms renormalised there.
-    fn code<R: Real>(&self, path: Path, k: usize, atoms: &[R], x: &[R]) -> Coded<R> {
-        let m = self.seen.len();
-        let mut part = self.visible(atoms);
-        let norms: Vec<R> = part.chunks_exact(m).map(|atom| vector::dot(atom, atom).sqrt()).collect();
-        part.chunks_exact_mut(m).for_each(vector::normalize);
-        let (panels, n) = (Panels::of_rows(&part, m), norms.len());
-        let mut gram = vec![R::ZERO; n * n];
-        panels.times(path, &part, &mut gram);
-        let gram = Gram::new(&part, m, Some(&gram));
-        let mut coded = AnyCoder::Omp(Omp { k }).code(path, &panels, gram, &self.visible(x));
-        for (value, &latent) in coded.values.iter_mut().zip(&coded.codes.latents) {
-            *value = *value / norms[latent as usize];
-        }
-        coded
-    }
-
-    fn visible<R: Real>(&self, rows: &[R]) -> Vec<R> {
-        let d = self.counts.len();
-        rows.par_chunks(d).flat_map_iter(|row| self.seen.iter().map(|&c| row[c])).collect()
-    }
-
-    /// The mean over rows of the squared error that counts; the rest of `e`, `[rows, d]`, becomes 0.
-    fn loss<R: Real>(&self, e: &mut [R], d: usize) -> f64 {
-        let rows: Vec<f64> = e
-            .par_chunks_mut(d)
-            .map(|e| {
-                e.iter_mut()
-                    .zip(&self.counts)
-                    .for_each(|(e, &counts)| *e = if counts { *e } else { R::ZERO });
-                e.iter().map(|e| e.f64() * e.f64()).sum()
-            })
-            .collect();
-        rows.iter().sum::<f64>() / rows.len().max(1) as f64
-    }
-}
-
-/// Of the mean squared error with respect to the atoms, codes held: `−2/rows · Σ α_j·e`, `[n_latents, d]`.
-fn gradient<R: Real>(path: Path, coded: &Coded<R>, e: &[R], d: usize, lanes: LaneStarts) -> Vec<R> {
-    let share = R::of(-2.0 / coded.codes.rows().max(1) as f64);
-    let weights: Vec<R> = coded.values.iter().map(|&value| share * value).collect();
-    let by_latent = ByLatent::of(&coded.codes, &weights, &weights);
-    let mut g = vec![R::ZERO; coded.codes.n_latents * d];
-    g.par_chunks_mut(d).enumerate().for_each(|(latent, total)| {
-        let entries = by_latent.entries(latent);
-        let mut runs = Vec::new();
-        lane_runs(entries.rows, lanes, &mut runs);
-        let (rows, weights) = (entries.rows, entries.decoder);
-        path.run(Sum(SumRows { runs: &runs, rows, weights, y: e, centre: None, total }));
-    });
-    g
-}
-
-struct Sum<'a, R>(SumRows<'a, R>);
-
-impl<R: Real> Kernel for Sum<'_, R> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        self.0.run();
-    }
-}
-
-/// Gaussian rows made orthonormal one after the other (Gram–Schmidt, twice), `[d, d]`.
-fn random_rotation(d: usize, seed: u64) -> Vec<f32> {
-    let mut axes: Vec<f64> = (0..d * d)
-        .map(|i| (0..12).map(|t| unit(hash(&[seed, STREAM, 1, t, i as u64]))).sum::<f64>() - 6.0)
-        .collect();
-    for at in 0..2 * d {
-        let (done, rest) = axes.split_at_mut(at / 2 * d);
-        let Some(axis) = rest.get_mut(..d) else { break };
-        for other in done.chunks_exact(d) {
-            vector::axpy(-vector::dot(other, axis), other, axis);
-        }
-        vector::normalize(axis);
-    }
-    #[allow(clippy::cast_possible_truncation, reason = "parameters are f32")]
-    axes.into_iter().map(|v| v as f32).collect()
-}
-
-/// `x·rotationᵀ`, `[rows, d]`.
-fn rotated(path: Path, rotation: &Option<Vec<f32>>, d: usize, x: Vec<f32>) -> Vec<f32> {
-    let Some(rotation) = rotation else { return x };
-    let mut out = vec![0f32; x.len()];
-    Panels::of_rows(rotation, d).times(path, &x, &mut out);
-    out
 }
 
 impl DictLearner for MaskedLearner {

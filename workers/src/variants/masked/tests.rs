@@ -1,7 +1,10 @@
 //! Gradient, limits and the claim of the paper.
 
 use super::*;
-use crate::toys;
+use crate::{
+    coders::{Gram, block::Coded},
+    toys,
+};
 
 fn doubles(values: Vec<f32>) -> Vec<f64> {
     values.into_iter().map(f64::from).collect()
@@ -57,19 +60,6 @@ fn hiding_nothing_is_reconstruction() {
     assert!(coded.values.iter().zip(&omp.values).all(|(a, b)| (a - b).abs() < 1e-6 * (1.0 + b.abs())));
     let some = Mask::draw(d, 4, &[5]);
     assert!(some.seen.len() == 6 && some.seen.iter().all(|&c| !some.counts[c]));
-}
-
-#[test]
-fn a_rotation_keeps_lengths() {
-    let (d, x) = (20, vec![0.5f32; 40]);
-    let rotation = random_rotation(d, 3);
-    let turned = rotated(Path::best(), &Some(rotation.clone()), d, x.clone());
-    assert!((vector::dot(&turned[..d], &turned[..d]) - vector::dot(&x[..d], &x[..d])).abs() < 1e-5);
-    for (i, a) in rotation.chunks(d).enumerate() {
-        for (j, b) in rotation.chunks(d).enumerate() {
-            assert!((vector::dot(a, b) - f32::from(u8::from(i == j))).abs() < 1e-5);
-        }
-    }
 }
 
 /// Noise of 1/√d per coordinate and twice the true atoms: masking recovers more of them.
