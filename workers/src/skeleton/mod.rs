@@ -18,6 +18,7 @@ pub mod sae;
 pub mod schedule;
 pub mod spec;
 pub mod subspace;
+pub mod threshold;
 pub mod update;
 
 pub use frozen::{FrozenParameters, FrozenSae, Inference};
