@@ -7,6 +7,7 @@
 mod avx512;
 mod block;
 mod candidates;
+mod heads;
 mod order;
 mod quantise;
 mod rescore;
@@ -24,6 +25,7 @@ use self::{
     sink::{Above, BatchTop, RowTop, Sink, cut},
 };
 pub use self::{
+    heads::{HeadCodes, Heads},
     quantise::Quantised,
     screen::{Screen, Screened, Screening},
 };
@@ -178,7 +180,7 @@ impl<'a, R: Real> Encoder<'a, R> {
         x: &[R],
         b_dec: &[R],
         sink: impl Fn(usize) -> S + Sync,
-    ) -> Vec<Rows<R>> {
+    ) -> Vec<S::Kept> {
         let d = self.d_in;
         let of = |x: &[R]| block::run(path, *self, x, b_dec, sink(x.len() / d));
         x.par_chunks(block_rows(x.len() / d) * d).map(of).collect()

@@ -112,6 +112,8 @@ macro_rules! learners {
 learners! {
     topk::TopK,
     matryoshka::Matryoshka,
+    archetypal::Archetypal,
+    kron::Kron,
 }
 
 impl LearnerSpec {

@@ -1,6 +1,6 @@
 //! One block of rows against all latents: pre-activations live in a register tile and are never stored.
 
-use super::{Encoder, avx512::SIDE, rows::Rows, sink::Sink};
+use super::{Encoder, avx512::SIDE, sink::Sink};
 use crate::kernels::{Path, Real, simd::Kernel};
 
 /// Rows that share one walk over the weights: packing a panel and fetching it from memory are then
@@ -24,7 +24,7 @@ pub(super) fn run<R: Real, S: Sink<R>>(
     x: &[R],
     b_dec: &[R],
     sink: S,
-) -> Rows<R> {
+) -> S::Kept {
     match path {
         Path::Avx512 => path.run(Block::<R, S, 12, 32> { path, encoder, x, b_dec, sink }),
         _ => path.run(Block::<R, S, 6, 16> { path, encoder, x, b_dec, sink }),
@@ -41,10 +41,10 @@ struct Block<'a, R, S, const ROWS: usize, const COLS: usize> {
 }
 
 impl<R: Real, S: Sink<R>, const ROWS: usize, const COLS: usize> Kernel for Block<'_, R, S, ROWS, COLS> {
-    type Output = Rows<R>;
+    type Output = S::Kept;
 
     #[inline(always)]
-    fn run(mut self) -> Rows<R> {
+    fn run(mut self) -> S::Kept {
         let (d, n_rows) = (self.encoder.d_in, self.x.len() / self.encoder.d_in);
         let tiles = interleave_rows::<R, ROWS>(self.x, self.b_dec);
         let mut panel = vec![R::ZERO; d * COLS];

@@ -1,22 +1,25 @@
 //! What becomes of pre-activations as they leave the tile: the selection rules.
 
 mod batch;
+mod heads;
 mod row;
 mod threshold;
 
 pub(super) use batch::{BatchTop, cut};
+pub(super) use heads::HeadTop;
 pub(super) use row::RowTop;
 pub(super) use threshold::Above;
 
-use super::rows::Rows;
-
 /// Takes every pre-activation of a block of rows once, latents ascending for each row.
 pub(super) trait Sink<R>: Send {
+    /// What is kept of a block.
+    type Kept: Send;
+
     /// Pre-activations of `row` (counted in the block) for columns `first..first + C`; NaN is never kept.
     fn offer<const C: usize>(&mut self, row: usize, first: usize, z: &[R; C]);
 
     /// What was kept. The latents are columns.
-    fn finish(self) -> Rows<R>;
+    fn finish(self) -> Self::Kept;
 }
 
 /// Bit `c` is set where `keep(z[c])`. A tile has at most 32 columns.
