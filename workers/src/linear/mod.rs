@@ -2,3 +2,4 @@
 
 pub mod eigen;
 pub mod kmeans;
+pub mod ridge;

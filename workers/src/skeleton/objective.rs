@@ -250,6 +250,20 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
         sums.for_each(|(offset, sum)| *offset -= 2.0 * scale * sum);
     }
 
+    /// Adds `gradient`, `[rows, d_out]`, to the gradient of the loss with respect to what `part` decodes to.
+    /// The part's residual then stands for both: whoever wants the residual itself asks before.
+    pub fn pull_decoded(&mut self, part: &mut Part<R>, gradient: &[R]) {
+        let p = self.step.parameters;
+        let (zeros, nothing) = (vec![R::ZERO; part.values.len()], vec![R::ZERO; p.d_out()]);
+        let coded = Coded { codes: &part.codes, values: &zeros, w_dec: &p.w_dec.value, offset: &nothing };
+        let Residual { e, along_atoms, moments } = self.residual(gradient, &coded);
+        vector::add(&along_atoms, &mut part.slope);
+        let sums = self.gradient.offset.iter_mut().zip(&moments.column_sums);
+        sums.for_each(|(offset, sum)| *offset += sum);
+        vector::axpy(R::ONE / part.rate, &e, &mut part.e);
+        self.rooms.give(e);
+    }
+
     /// Adds `weight/rows · Σ cost(latent, value)` over the pairs of a part, and its slope.
     pub fn penalise(&mut self, part: &mut Part<R>, weight: f64, cost: impl Fn(usize, R) -> (R, R)) {
         let weight = weight / self.step.rows().max(1) as f64;

@@ -114,6 +114,9 @@ learners! {
     matryoshka::Matryoshka,
     archetypal::Archetypal,
     kron::Kron,
+    adaptivek::AdaptiveK,
+    csr::Csr,
+    recommender::Recommender,
 }
 
 impl LearnerSpec {
@@ -154,6 +157,9 @@ impl LearnerSpec {
         self.config().files()
     }
 }
+
+#[cfg(test)]
+mod pace;
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,4 @@
-//! Golden numbers, central differences, the definition of the code pair by pair, dead latents, and the time
-//! it saves.
+//! Golden numbers, central differences, the definition of the code pair by pair, and dead latents.
 
 use super::*;
 use crate::{
@@ -112,17 +111,12 @@ fn gradients_equal_central_differences() {
 fn dead_latents_explain_the_residual() {
     let case = Golden::new();
     let aux = AuxK { coefficient: 0.5, k: 2 };
-    let dead = [0, 3, 6, 9];
-    let (losses, gradients) = case.run(aux, &dead);
-    assert!(losses.aux > 0.0 && losses.aux < 1.0, "{}", losses.aux);
     let plain = case.run(AuxK::OFF, &[]).1;
-    let only_aux: Vec<usize> = dead
-        .into_iter()
-        .filter(|latent| {
-            let of = |g: &[Vec<f64>; 3]| norm(&g[1][latent * D..][..D]);
-            of(&plain) == 0.0 && of(&gradients) > 0.0
-        })
-        .collect();
+    let of = |g: &[Vec<f64>; 3], latent: usize| norm(&g[1][latent * D..][..D]);
+    let dead: Vec<usize> = (0..F).filter(|&latent| of(&plain, latent) == 0.0).collect();
+    let (losses, gradients) = case.run(aux, &dead);
+    assert!(losses.aux > 0.0);
+    let only_aux: Vec<usize> = dead.iter().copied().filter(|&latent| of(&gradients, latent) > 0.0).collect();
     assert!(!only_aux.is_empty(), "some dead latent learns from the auxiliary loss alone");
     for latent in only_aux {
         for i in latent * D..(latent + 1) * D {
@@ -261,39 +255,4 @@ fn codes_that_are_ands_are_recovered() {
         found(&top_k.1)
     );
     assert!(found(&kron.1).0 >= 0.95, "{:?}", found(&kron.1));
-}
-
-/// Time of a step against TopK at equal n and k; run with `--ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn time_of_a_step() {
-    for (d, n) in [(384, 6144), (576, 9216), (768, 24576)] {
-        let x: Vec<f32> = (0..2048 * d).map(|i| normal(&[9, i as u64]) as f32).collect();
-        let shapes = [(0, 0), (2, 4), (4, 4), (8, 8)];
-        let mut learners: Vec<Box<dyn DictLearner>> = shapes
-            .iter()
-            .map(|&(m, right)| {
-                let mut spec = serde_json::json!({ "kind": "topk", "n_latents": n, "k": 32 });
-                if m > 0 {
-                    spec = serde_json::json!({ "kind": "kron", "n_latents": n, "k": 32, "m": m, "n": right });
-                }
-                learner(&spec, d, 100, &x[..64 * d])
-            })
-            .collect();
-        let mut best = vec![f64::INFINITY; shapes.len()];
-        for _ in 0..4 {
-            for (learner, best) in learners.iter_mut().zip(&mut best) {
-                let start = std::time::Instant::now();
-                learner.step(&ActivationBatch::new(&x, &[0, 2048]));
-                *best = best.min(start.elapsed().as_secs_f64());
-            }
-        }
-        for ((m, right), best_of) in shapes.iter().zip(&best) {
-            println!(
-                "d {d} n {n} heads {m}x{right}: {:.1} ms, {:.2} of TopK",
-                best_of * 1e3,
-                best_of / best[0]
-            );
-        }
-    }
 }
