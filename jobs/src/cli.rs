@@ -77,7 +77,11 @@ pub enum Command {
         what: Bench,
     },
     /// List what can learn: the words for `[learner] kind`
-    Learners,
+    Learners {
+        /// Also list the methods that are not here, each with the reason
+        #[arg(long)]
+        all: bool,
+    },
     /// Print the JSON Schema of a job spec, for editors
     ///
     /// `atomflow schema > jobs/schema/job.schema.json` brings the copy in the repository up to date.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use atomflow_pipeline::{Result, convert, run};
-use atomflow_workers::variants;
+use atomflow_workers::variants::{self, absent::ABSENT};
 
 use crate::{
     bench::{self, Bench},
@@ -27,7 +27,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Convert(args) => convert_shards(args, cli.json),
         Command::Inspect { run } => inspect(run, cli.json),
         Command::Bench { what } => measure(what, cli.json),
-        Command::Learners => learners(cli.json),
+        Command::Learners { all } => learners(all, cli.json),
         Command::Schema => schema_text(cli.json),
     }
 }
@@ -92,12 +92,15 @@ fn measure(what: &Bench, json: bool) -> Result<()> {
     stdout::write(&if json { json::line(Some("ok"), report.figures())? } else { report.text() })
 }
 
-fn learners(json: bool) -> Result<()> {
-    let learners = variants::registry();
+fn learners(all: bool, json: bool) -> Result<()> {
+    let (learners, absent) = (variants::registry(), if all { ABSENT } else { &[] });
     if !json {
-        return stdout::write(&report::learners(&learners));
+        return stdout::write(&format!("{}{}", report::learners(&learners), report::absent(absent)));
     }
-    let lines = learners.iter().map(|learner| json::line(None, learner)).collect::<Result<String>>()?;
+    let mut lines = learners.iter().map(|learner| json::line(None, learner)).collect::<Result<String>>()?;
+    for method in absent {
+        lines.push_str(&json::line(None, method)?);
+    }
     stdout::write(&lines)
 }
 

@@ -9,7 +9,7 @@ use atomflow_pipeline::{
     convert::Converted,
     run::{CheckReport, Inspection, Metrics, Outcome},
 };
-use atomflow_workers::variants::LearnerInfo;
+use atomflow_workers::variants::{LearnerInfo, absent::Absent};
 
 use crate::{human, spec::JobSpec, sql};
 use table::{aligned, pairs};
@@ -113,6 +113,7 @@ pub fn plan(spec: &JobSpec, r: &CheckReport) -> String {
             human::bytes(r.bytes),
             format!("per pass, {} for training", human::bytes(r.bytes.saturating_mul(passes))),
         ),
+        ("reads", String::new(), r.reads.join(", ")),
         ("columns", String::new(), or_none(&r.columns)),
         (
             "windows",
@@ -187,6 +188,7 @@ pub fn inspection(out: &str, i: &Inspection) -> String {
         ("state", i.state.clone()),
         ("windows trained", of(i.windows)),
         ("shards harvested", of(i.shards)),
+        ("columns", i.columns.join(", ")),
         ("process", format!("generation {}", i.generation)),
     ]);
     match &i.outcome {
@@ -200,11 +202,28 @@ pub fn inspection(out: &str, i: &Inspection) -> String {
 /// Every learner with all that is known of it.
 pub fn learners(learners: &[LearnerInfo]) -> String {
     let text = |l: &LearnerInfo| {
-        let details = [("family", l.family), ("paper", l.paper), ("example", l.example)];
-        let details = details.map(|(name, text)| (name, text.to_owned()));
+        let modes = l.modes.join("; ");
+        let details = [
+            ("family", l.family),
+            ("paper", l.paper),
+            ("needs", l.columns),
+            ("modes", &modes),
+            ("example", l.example),
+        ];
+        let said = details.into_iter().filter(|(_, text)| !text.is_empty());
+        let details: Vec<_> = said.map(|(name, text)| (name, text.to_owned())).collect();
         format!("{}: {}\n{}", l.kind, l.summary, pairs(&details))
     };
     learners.iter().map(text).collect::<Vec<_>>().join("\n")
+}
+
+/// Methods that are not here, a line each.
+pub fn absent(methods: &[Absent]) -> String {
+    if methods.is_empty() {
+        return String::new();
+    }
+    let line = |method: &Absent| format!("  {}: {}\n", method.name, method.reason);
+    format!("\nNot learners of this program\n{}", methods.iter().map(line).collect::<String>())
 }
 
 #[cfg(test)]

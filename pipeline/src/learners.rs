@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Error, Result, calibrate::Normalize, run::Job};
+use crate::{Error, Result, calibrate::Normalize};
 
 /// `[learner]` or `[[learner]]`: what learns from the rows of one reading.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -42,26 +42,10 @@ pub struct Shared {
     /// Its scale instead of `normalize.method`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub normalize: Option<Normalize>,
-    /// The column it learns from instead of `source.columns.activation`.
+    /// The column it learns from instead of `source.columns.activation`; learners that read several
+    /// columns name them in fields of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activation: Option<String>,
-}
-
-/// A learner with everything that was left out filled in.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Resolved {
-    /// Unique in its job; part of paths.
-    pub name: String,
-    /// How errors call its table: `learner` or `learner[2]`.
-    pub field: String,
-    /// Seed of its initial atoms.
-    pub seed: u64,
-    /// Its scale.
-    pub normalize: Normalize,
-    /// The column it learns from.
-    pub activation: String,
-    /// What it is.
-    pub spec: LearnerSpec,
 }
 
 impl Learners {
@@ -99,46 +83,8 @@ impl Learners {
         Ok(self.tables().iter().map(&mut name).collect())
     }
 
-    fn field(&self, at: usize) -> String {
+    pub(crate) fn field(&self, at: usize) -> String {
         if matches!(self, Learners::One(_)) { "learner".to_owned() } else { format!("learner[{at}]") }
-    }
-}
-
-impl Job {
-    /// The activation columns that learners use, the source's own first: the norm rule is about the
-    /// first, which is another one only if no learner uses the source's own.
-    ///
-    /// # Errors
-    /// As for [`Job::learners`].
-    pub fn columns(&self) -> Result<Vec<String>> {
-        let mut columns: Vec<String> = Vec::new();
-        for learner in self.learners()? {
-            if !columns.contains(&learner.activation) {
-                columns.push(learner.activation);
-            }
-        }
-        columns.sort_by_key(|column| *column != self.source.columns.activation);
-        Ok(columns)
-    }
-
-    /// Every learner of the job, in the order of the spec.
-    ///
-    /// # Errors
-    /// There is none, or two have the same name.
-    pub fn learners(&self) -> Result<Vec<Resolved>> {
-        if self.learner.tables().is_empty() {
-            return Err(Error::spec("there is nothing that learns").field("learner"));
-        }
-        let names = self.learner.names()?;
-        let resolved = |(at, (table, name)): (usize, (&LearnerTable, String))| Resolved {
-            name,
-            field: self.learner.field(at),
-            seed: table.shared.seed.unwrap_or(self.seed),
-            normalize: table.shared.normalize.unwrap_or(self.normalize.method),
-            activation: (table.shared.activation.as_ref()).unwrap_or(&self.source.columns.activation).clone(),
-            spec: table.spec.clone(),
-        };
-        Ok(self.learner.tables().iter().zip(names).enumerate().map(resolved).collect())
     }
 }
 

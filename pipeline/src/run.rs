@@ -283,7 +283,7 @@ pub struct CheckReport {
     pub rows: u64,
     /// Bytes to fetch per pass.
     pub bytes: u64,
-    /// Width of the vectors.
+    /// Width of what a learner encodes; the largest, of several.
     pub d_in: u64,
     /// Latents, of all learners together.
     pub n_latents: u64,
@@ -295,6 +295,8 @@ pub struct CheckReport {
     pub steps: u64,
     /// Optional columns that all shards have.
     pub columns: Vec<String>,
+    /// Columns that learners read, with their widths: `activation (576 values)`.
+    pub reads: Vec<String>,
     /// Memory for parameters and optimizer, bytes.
     pub model_bytes: u64,
     /// Memory for windows, prefetch and harvest per process, bytes.
@@ -326,6 +328,8 @@ pub struct Inspection {
     pub windows: (u64, u64),
     /// Shards harvested and committed, of how many.
     pub shards: (u64, u64),
+    /// Columns that learners read.
+    pub columns: Vec<String>,
     /// Where there are several learners: each, in the order of the spec.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub learners: Vec<LearnerInspection>,

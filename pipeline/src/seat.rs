@@ -1,23 +1,31 @@
 //! One learner while it learns: which part of a row it sees, at which scale, and what its window came to.
 
-use std::ops::Range;
-
 use atomflow_workers::{
-    learner::{ActivationBatch, BatchFacts, DictLearner, StepReport},
+    learner::{ActivationBatch, BatchFacts, DictLearner, Scales, StepReport},
     threads::Threads,
 };
 
-use crate::{Error, Result, chooser::Hold, operators::shuffle::LaneRows};
+use crate::{Error, Result, chooser::Hold, operators::shuffle::LaneRows, sight::Sight};
 
-/// What a learner sees of a row: some of its values, multiplied by a constant.
+/// What a learner sees of a row: some of its values, multiplied by a constant per column.
 #[derive(Debug, Clone, PartialEq)]
 pub struct View {
     /// Its values among those of a row.
-    pub column: Range<usize>,
-    /// They are multiplied by this.
-    pub scale: f32,
-    /// Values of a whole row.
-    pub width: usize,
+    pub sight: Sight,
+    /// What they are multiplied by.
+    pub scales: Scales,
+}
+
+impl View {
+    /// Appends what is seen of one row.
+    pub(crate) fn push(&self, row: &[f32], x: &mut Vec<f32>, beside: &mut [Vec<f32>]) {
+        for (column, scale) in self.sight.inputs.iter().zip(&self.scales.inputs) {
+            x.extend(row[column.clone()].iter().map(|v| v * scale));
+        }
+        for (((column, _), scale), out) in self.sight.beside.iter().zip(&self.scales.beside).zip(beside) {
+            out.extend(row[column.clone()].iter().map(|v| v * scale));
+        }
+    }
 }
 
 /// The rows of one step as some learners see them.
@@ -26,6 +34,7 @@ pub struct Batch {
     /// How they see them.
     pub view: View,
     x: Vec<f32>,
+    beside: Vec<Vec<f32>>,
     starts: Vec<usize>,
     /// What several learners would otherwise each work out.
     facts: Option<BatchFacts>,
@@ -87,14 +96,14 @@ impl Seat {
 
 impl Batch {
     fn rows(&self) -> ActivationBatch<'_> {
-        let rows = ActivationBatch::new(&self.x, &self.starts);
+        let rows = ActivationBatch::new(&self.x, &self.starts).with_beside(&self.beside);
         self.facts.map_or(rows, |facts| rows.with_facts(facts))
     }
 
     /// Works out what all learners of this batch ask for.
     fn study(&mut self, threads: &Threads) {
         if !self.x.is_empty() {
-            self.facts = Some(BatchFacts::of(&self.x, self.view.column.len(), &self.starts, threads));
+            self.facts = Some(BatchFacts::of(&self.x, self.view.sight.d_in(), &self.starts, threads));
         }
     }
 }
@@ -114,28 +123,44 @@ pub(crate) fn batches(seats: &[&mut Seat], lanes: &[LaneRows], step: usize, thre
 
 /// Step `step` of every lane, one after the other, and where each lane starts.
 fn batch(view: View, lanes: &[LaneRows], step: usize) -> Batch {
-    let (mut x, mut starts) = (Vec::new(), vec![0]);
+    let (mut x, mut beside) = (Vec::new(), vec![Vec::new(); view.sight.beside.len()]);
+    let (width, d_in, mut starts) = (view.sight.width, view.sight.d_in(), vec![0]);
     for lane in lanes {
-        let rows = lane.starts[step] * view.width..lane.starts[step + 1] * view.width;
-        for row in lane.x[rows].chunks_exact(view.width) {
-            x.extend(row[view.column.clone()].iter().map(|v| v * view.scale));
-        }
-        starts.push(x.len() / view.column.len());
+        let rows = lane.starts[step] * width..lane.starts[step + 1] * width;
+        lane.x[rows].chunks_exact(width).for_each(|row| view.push(row, &mut x, &mut beside));
+        starts.push(x.len() / d_in);
     }
-    Batch { view, x, starts, facts: None }
+    Batch { view, x, beside, starts, facts: None }
 }
 
 #[cfg(test)]
 mod tests {
+    use atomflow_workers::learner::Role;
+
     use super::*;
 
     #[test]
     fn a_view_takes_its_column_and_scale() {
         let x = (0..12u8).map(f32::from).collect();
         let lanes = [LaneRows { window: 0, lane: 0, x, starts: vec![0, 1, 4] }];
-        let view = View { column: 1..3, scale: 2.0, width: 3 };
-        let batch = batch(view, &lanes, 1);
+        let sight = Sight::one(3, 1..3);
+        let batch = batch(View { sight, scales: Scales::of(2.0) }, &lanes, 1);
         assert_eq!(batch.x, [8.0, 10.0, 14.0, 16.0, 20.0, 22.0]);
         assert_eq!(batch.starts, [0, 3]);
+    }
+
+    /// Inputs one after the other, each at its scale, and what is beside them apart.
+    #[test]
+    fn a_view_of_several_columns() {
+        let x = vec![1.0, 2.0, 3.0, f32::NAN, 5.0, 6.0, 7.0, 0.0];
+        let lanes = [LaneRows { window: 0, lane: 0, x, starts: vec![0, 2] }];
+        let beside = vec![(1..2, Role::Target), (3..4, Role::Label)];
+        let sight = Sight { width: 4, inputs: vec![2..3, 0..1], beside };
+        let scales = Scales { inputs: vec![2.0, 10.0], beside: vec![0.5, 1.0] };
+        let batch = batch(View { sight, scales }, &lanes, 0);
+        let rows = batch.rows();
+        assert_eq!((rows.x, rows.rows()), (&[6.0, 10.0, 14.0, 50.0][..], 2));
+        assert_eq!(rows.beside[0], [1.0, 3.0]);
+        assert!(rows.beside[1][0].is_nan() && rows.beside[1][1] == 0.0);
     }
 }

@@ -59,7 +59,7 @@ pub struct Commit {
 pub struct RunRecord {
     /// [`FORMAT`].
     pub format: u32,
-    /// Run id: the hash of job and plan.
+    /// Run id: the hash of job, plan and [`files`](RunRecord::files).
     pub run: String,
     /// Name of the job, for people.
     pub name: String,
@@ -69,6 +69,20 @@ pub struct RunRecord {
     pub job: Value,
     /// The shards by URL, size and ETag, as they were when the run began.
     pub shards: Value,
+    /// Files that learners read before their first step, as they were then, by URL.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<InputFile>,
+}
+
+/// A file that a learner reads before its first step, such as a dictionary it starts from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputFile {
+    /// Its URL as the job has it.
+    pub url: String,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// SHA-256 of the content, lower-case hex.
+    pub sha256: String,
 }
 
 /// `manifest.json`: the run is complete. The last object of a run.

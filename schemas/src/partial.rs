@@ -81,8 +81,10 @@ impl Partial {
     pub const fn row_group_rows(self) -> usize {
         match self {
             Partial::Latents => 1024,
-            Partial::Pairs => 65_536,
-            Partial::Samples => 8192,
+            // Every column of a row group sets up a compressor of its own, which costs as much as
+            // compressing some ten thousand values.
+            Partial::Pairs => 262_144,
+            Partial::Samples => 32_768,
             Partial::Quality | Partial::Pool | Partial::Contexts => 1024,
         }
     }

@@ -1,4 +1,4 @@
-//! Programs that print figures: `figures decoding`, `figures reading` and `figures memory`.
+//! Programs that print figures: `figures decoding`, `figures learners`, `figures reading` and `figures memory`.
 //! Ratios within one run are what counts; absolute times depend on the machine. Not part of the tests.
 #![allow(
     clippy::print_stdout,
@@ -9,6 +9,7 @@
 )]
 
 mod decoding;
+mod learners;
 mod memory;
 mod reading;
 mod shards;
@@ -16,10 +17,11 @@ mod shards;
 fn main() {
     match std::env::args().nth(1).as_deref() {
         Some("decoding") => decoding::print(),
+        Some("learners") => learners::print(),
         Some("reading") => reading::print(),
         Some("memory") => memory::print(),
         _ => println!(
-            "figures decoding | reading | memory\n\nBuild with --release, on an otherwise idle machine."
+            "figures decoding | learners | reading | memory\n\nBuild with --release, on an otherwise idle machine."
         ),
     }
 }

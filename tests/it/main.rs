@@ -8,9 +8,11 @@
 
 mod bad_input;
 mod cli;
+mod columns;
 mod convert;
 mod end_to_end;
 mod kill;
+mod learners;
 mod many;
 mod readers;
 mod same_bytes;

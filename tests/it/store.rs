@@ -17,7 +17,7 @@ use atomflow_pipeline::{
 };
 use atomflow_schemas::{
     delta::{Action, from_bytes},
-    manifest::{FORMAT, FileEntry, RunManifest, RunRecord, TableEntry},
+    manifest::{FORMAT, FileEntry, InputFile, RunManifest, RunRecord, TableEntry},
 };
 use atomflow_tests::{Fault, disk::Tmpfs, moto, overwrites::Overwrites, s3::Server};
 use bytes::Bytes;
@@ -186,7 +186,19 @@ async fn a_directory_belongs_to_one_run(store: &Store, area: &str) {
         assert!(error.message().contains("the shards are not those"), "{error}");
         assert!(error.message().contains("`a` was changed or removed"), "{error}");
     }
+    let based = |run_id: &str, sha256: &str| RunRecord {
+        files: vec![InputFile { url: "base".to_owned(), size_bytes: 7, sha256: sha256.to_owned() }],
+        ..run(run_id, "night", "etag-1")
+    };
+    let error = open_run(&other, &based("r4", "aa")).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Data);
+    assert!(error.message().contains("the files that learners read are not those"), "{error}");
     assert_eq!(read_run(&one).await.unwrap().unwrap().run, "r1", "the first one's record stands");
+    let fresh = output(store, &format!("{area}-based"));
+    assert_eq!(open_run(&fresh, &based("r5", "aa")).await.unwrap(), Opened::New);
+    assert_eq!(open_run(&fresh, &based("r5", "aa")).await.unwrap(), Opened::Resumed);
+    let error = open_run(&fresh, &based("r6", "bb")).await.unwrap_err();
+    assert!(error.message().contains("`base` was changed"), "{error}");
 }
 
 fn run(run: &str, name: &str, etag: &str) -> RunRecord {
@@ -199,6 +211,7 @@ fn run(run: &str, name: &str, etag: &str) -> RunRecord {
         plan: "p".to_owned(),
         job,
         shards: json!([{"url": "a", "etag": etag}]),
+        files: Vec::new(),
     }
 }
 

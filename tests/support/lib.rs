@@ -9,6 +9,7 @@
     reason = "test code: a broken test environment is best told by where it broke"
 )]
 
+pub mod beside;
 pub mod client;
 pub mod data;
 pub mod disk;

@@ -56,13 +56,23 @@ impl Codes {
     /// Codes of the `k(row)` pairs of largest value in each row (ties: lower latent), and their values;
     /// `values` runs parallel to `latents`. Runs on the current rayon pool.
     pub fn largest<R: Real>(&self, values: &[R], k: impl Fn(usize) -> usize + Sync) -> (Codes, Vec<R>) {
+        self.largest_by(values, values, k)
+    }
+
+    /// The same by a score of each pair instead of its value.
+    pub fn largest_by<R: Real>(
+        &self,
+        scores: &[R],
+        values: &[R],
+        k: impl Fn(usize) -> usize + Sync,
+    ) -> (Codes, Vec<R>) {
         let blocks: Vec<usize> = (0..self.rows()).step_by(BLOCK_ROWS).collect();
         let of = |&first: &usize| {
             let mut kept = Vec::new();
             let rows = first..(first + BLOCK_ROWS).min(self.rows());
             let ends: Vec<usize> = rows
                 .map(|row| {
-                    self.add_largest(row, values, k(row), &mut kept);
+                    self.add_largest(row, scores, k(row), &mut kept);
                     kept.len()
                 })
                 .collect();
@@ -81,12 +91,12 @@ impl Codes {
     }
 
     /// Adds the positions of the `k` largest pairs of a row to `kept`, ascending.
-    fn add_largest<R: Real>(&self, row: usize, values: &[R], k: usize, kept: &mut Vec<usize>) {
+    fn add_largest<R: Real>(&self, row: usize, scores: &[R], k: usize, kept: &mut Vec<usize>) {
         let first = kept.len();
         kept.extend(self.offsets[row]..self.offsets[row + 1]);
         let here = &mut kept[first..];
         let descending = |a: &usize, b: &usize| {
-            values[*b].partial_cmp(&values[*a]).unwrap_or(Ordering::Equal).then(a.cmp(b))
+            scores[*b].partial_cmp(&scores[*a]).unwrap_or(Ordering::Equal).then(a.cmp(b))
         };
         if k < here.len() {
             here.select_nth_unstable_by(k, descending);

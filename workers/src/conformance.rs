@@ -3,9 +3,12 @@
 //! Functions panic with the name of the broken promise, like assertions: they are called by tests.
 #![allow(clippy::panic, clippy::expect_used, reason = "a conformance suite is made of assertions")]
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use crate::{
     learner::{ActivationBatch, BatchFacts, Beside, DictLearner, Role, Scales, Setup, StepReport},
     random::{hash, unit},
+    skeleton::outside::{Answer, OutsideLoss, Reconstruction},
     state::LearnerState,
     threads::Threads,
     variants::LearnerSpec,
@@ -42,7 +45,10 @@ fn rows(step: u64) -> Vec<f32> {
 
 fn start(spec: &LearnerSpec, threads: usize) -> Box<dyn DictLearner> {
     let (sample, beside, (input_widths, beside_widths)) = (rows(1000), beside(spec, 1000), widths(spec));
+    let files = files(spec);
     let setup = Setup {
+        files: &files,
+        outside: spec.outside().map(|_| Arc::new(Squared) as _),
         beside: &beside,
         input_widths: &input_widths,
         beside_widths: &beside_widths,
@@ -54,6 +60,37 @@ fn start(spec: &LearnerSpec, threads: usize) -> Box<dyn DictLearner> {
 
 fn step(spec: &LearnerSpec, learner: &mut dyn DictLearner, number: u64, lanes: &[usize]) -> StepReport {
     learner.step(&ActivationBatch::new(&rows(number), lanes).with_beside(&beside(spec, number)))
+}
+
+/// The dictionaries a learner builds on: a few made-up atoms.
+fn files(spec: &LearnerSpec) -> BTreeMap<String, Vec<u8>> {
+    let names = spec.files();
+    if names.is_empty() {
+        return BTreeMap::new();
+    }
+    let small = r#"{"kind": "topk", "n_latents": 6, "k": 2}"#;
+    let base: LearnerSpec = serde_json::from_str(small).expect("a spec of TopK");
+    let exported = trained(&base, 1, 1).freeze(&Scales::of(3.0)).export().expect("an export");
+    let bytes = |name: &String| {
+        let file = exported.iter().find(|file| name.ends_with(file.name)).expect("a file of the export");
+        (name.clone(), file.bytes.clone())
+    };
+    names.iter().map(bytes).collect()
+}
+
+/// The loss of learners that ask somebody else: the squared error, as autoencoders have it.
+#[derive(Debug)]
+struct Squared;
+
+impl OutsideLoss for Squared {
+    fn answer(&self, r: &Reconstruction) -> Option<Answer> {
+        let rows = (r.x.len() / r.d) as f64;
+        let e: Vec<f32> = r.x.iter().zip(r.x_hat).map(|(x, x_hat)| x - x_hat).collect();
+        let loss = e.iter().map(|&e| f64::from(e).powi(2)).sum::<f64>() / rows;
+        #[allow(clippy::cast_possible_truncation, reason = "gradients are f32")]
+        let gradient = e.iter().map(|e| (-2.0 * f64::from(*e) / rows) as f32).collect();
+        Some(Answer { loss, gradient })
+    }
 }
 
 /// Widths of the input columns, which share the width out, and of the columns beside.

@@ -87,7 +87,7 @@ fn files(cfg: &Value, weights: &LearnerState) -> Result<Vec<ExportedFile>, Misma
 }
 
 /// `[rows, columns]` → `[columns, rows]`.
-fn transpose(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+pub(crate) fn transpose(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     (0..columns).flat_map(|c| (0..rows).map(move |r| matrix[r * columns + c])).collect()
 }
 

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     codes::Codes,
     export::ExportedFile,
     kernels::{Path, lanes},
+    skeleton::outside::Outside,
     state::LearnerState,
     threads::Threads,
 };
@@ -86,6 +89,8 @@ pub struct Setup<'a> {
     pub scales: Scales,
     /// Files that the learner asked for, by the name it gave them.
     pub files: &'a BTreeMap<String, Vec<u8>>,
+    /// Who computes its loss, if it asked for somebody.
+    pub outside: Option<Outside>,
     /// Kernel threads.
     pub threads: Threads,
 }
@@ -104,13 +109,14 @@ impl<'a> Setup<'a> {
             beside_widths: &[],
             scales: Scales::of(1.0),
             files: &NOTHING,
+            outside: None,
             threads,
         }
     }
 }
 
 /// What vectors were multiplied by before learning: one number per column.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scales {
     /// Of the input columns, in order.
     pub inputs: Vec<f32>,

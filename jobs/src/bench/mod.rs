@@ -5,6 +5,7 @@
 
 mod clock;
 mod encode;
+mod learners;
 mod machine;
 mod rows;
 mod step;
@@ -27,6 +28,8 @@ pub enum Bench {
     Step(Shape),
     /// Rows per second from shards to a learner, and how long the learner waits for them
     Stream(Stream),
+    /// A step of every kind of learner against one of TopK, at equal latents and L0
+    Learners(Learners),
     /// Several dictionaries from one stream against the same, one job after the other
     Sweep(Sweep),
 }
@@ -59,6 +62,17 @@ pub struct Shape {
     /// Rounds; the best counts
     #[arg(long, default_value_t = 5)]
     pub rounds: usize,
+}
+
+/// What `learners` compares.
+#[derive(Debug, Clone, Args)]
+pub struct Learners {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment here would become help text of the command")]
+    pub shape: Shape,
+    /// Kinds to measure; all sparse autoencoders if none is given
+    #[arg(long, value_delimiter = ',', value_name = "KIND,…")]
+    pub kinds: Vec<String>,
 }
 
 /// What `stream` reads.
@@ -94,6 +108,7 @@ pub fn run(bench: &Bench) -> Result<Report> {
     match bench {
         Bench::Encode(shape) => encode::report(shape),
         Bench::Step(shape) => step::report(shape),
+        Bench::Learners(what) => learners::report(what),
         Bench::Stream(stream) => stream::report(stream),
         Bench::Sweep(sweep) => sweep::report(sweep),
     }

@@ -153,9 +153,10 @@ fn normalize(spec: &NormalizeSpec) -> Result<()> {
 fn learners(job: &Job) -> Result<()> {
     for is in job.learners()? {
         name(&format!("{}.name", is.field), &is.name)?;
-        let column = format!("{}.activation", is.field);
-        let hint = "leave the line out for the column of `source.columns`";
-        ensure(!is.activation.is_empty(), &column, || "is empty".to_owned(), hint)?;
+        for asked in is.asked() {
+            let hint = "name a column of the shards";
+            ensure(!asked.name.is_empty(), &asked.field, || "is empty".to_owned(), hint)?;
+        }
         learner(&is.spec, &is.field)?;
     }
     Ok(())

@@ -105,7 +105,7 @@ impl Settings {
         let (job, digest) = (json(self)?, hex(&source.digest()));
         let id = hex(&Sha256::digest(format!("{job}\n{digest}").as_bytes())[..6]);
         let (name, run, shards) = ("convert".to_owned(), format!("convert-{id}"), json(&source.identity())?);
-        Ok(RunRecord { format: FORMAT, run, name, plan: digest, job, shards })
+        Ok(RunRecord { format: FORMAT, run, name, plan: digest, job, shards, files: Vec::new() })
     }
 }
 

@@ -11,13 +11,17 @@ use atomflow_workers::{
     threads::Threads,
 };
 
-use super::{plan, run_id, tokio_runtime};
+use super::{
+    files::Files,
+    learner::{self, Size},
+    plan, run_id, tokio_runtime,
+};
 use crate::{
     Error, Result,
     device::WINDOWS_AHEAD,
     plan::Plan,
     run::{CheckReport, Job, RuntimeSpec},
-    source::{Manifest, scan_columns},
+    source::{Manifest, ReadColumn, asked::ValueKind, scan_columns},
 };
 
 /// Reads the footers and plans; measures this machine's encoder for a second.
@@ -26,11 +30,14 @@ use crate::{
 /// Whatever would stop the run before its first step.
 pub fn check(job: &Job, runtime: &RuntimeSpec) -> Result<CheckReport> {
     super::device(&runtime.device)?;
-    let manifest = tokio_runtime()?.block_on(scan_columns(&job.source, &job.columns()?))?;
+    let tokio = tokio_runtime()?;
+    let manifest = tokio.block_on(scan_columns(&job.source, &job.columns()?))?;
     let plan = plan(job, &manifest)?;
+    let files = tokio.block_on(Files::read(&job.learners()?))?;
+    let run = run_id(job, &plan, &files.identity())?;
     let threads = Threads::new(runtime.threads).map_err(|e| Error::retry(e.to_string()))?;
-    let gflops = measure_gflops(&threads, manifest.d_in);
-    report(job, runtime, &manifest, &plan, gflops)
+    let gflops = measure_gflops(&threads, manifest.main_column().len());
+    Ok(CheckReport { run, ..report(job, runtime, &manifest, &plan, gflops)? })
 }
 
 fn report(
@@ -40,31 +47,29 @@ fn report(
     plan: &Plan,
     gflops: f64,
 ) -> Result<CheckReport> {
-    let learners = super::learner::sizes(job, manifest)?;
+    let learners = learner::sizes(job, manifest)?;
     let (rows, passes) = (manifest.rows() as f64, job.plan.passes as f64);
-    let sizes =
-        || learners.iter().map(|(_, d, n, k)| (*d as f64, *n as f64, k.unwrap_or(PAIRS_GUESS) as f64));
     // Encoder 2dn; sparse decode, value gradients and two weight gradients 8dk.
-    let train_flops: f64 = sizes().map(|(d, n, k)| rows * passes * (2.0 * d * n + 8.0 * d * k)).sum();
-    let harvest_flops: f64 = sizes().map(|(d, n, k)| rows * (2.0 * d * n + 2.0 * d * k)).sum();
-    let model_bytes = learners.iter().map(|(_, d, n, _)| model_bytes(*d, *n)).sum();
+    let train_flops: f64 = learners.iter().map(|size| rows * passes * flops(size, 8.0)).sum();
+    let harvest_flops: f64 = learners.iter().map(|size| rows * flops(size, 2.0)).sum();
     Ok(CheckReport {
-        run: run_id(job, plan)?,
+        run: String::new(),
         plan: plan.hash.clone(),
         shards: manifest.shards.len() as u64,
         quarantined: manifest.quarantined.iter().map(|q| (q.url.clone(), q.reason.clone())).collect(),
         rows: manifest.rows(),
         bytes: manifest.bytes(),
-        d_in: manifest.d_in as u64,
-        n_latents: learners.iter().map(|(_, _, n, _)| *n as u64).sum(),
+        d_in: learners.iter().map(|size| size.d_in as u64).max().unwrap_or(0),
+        n_latents: learners.iter().map(|size| size.n_latents as u64).sum(),
         learners: learners
             .iter()
-            .map(|(name, _, n, k)| (name.clone(), *n as u64, k.map(|k| k as u64)))
+            .map(|size| (size.name.clone(), size.n_latents as u64, size.k.map(|k| k as u64)))
             .collect(),
         windows: plan.windows.len() as u64,
         steps: plan.steps,
         columns: columns(manifest),
-        model_bytes,
+        reads: manifest.columns.iter().map(reads).collect(),
+        model_bytes: learners.iter().map(model_bytes).sum(),
         data_bytes: data_bytes(job, manifest, plan),
         train_flops,
         harvest_flops,
@@ -87,13 +92,28 @@ fn columns(manifest: &Manifest) -> Vec<String> {
     named.into_iter().filter(|(_, there)| *there).map(|(name, _)| name.to_owned()).collect()
 }
 
+/// `activation (576 values)`.
+fn reads(column: &ReadColumn) -> String {
+    let what = match column.kind {
+        ValueKind::Vectors => "values",
+        ValueKind::Labels => "labels",
+    };
+    format!("{} ({} {what})", column.name, column.width)
+}
+
+/// Operations on a row: `pairs` for each value and pair, beside those of the encoder.
+fn flops(size: &Size, pairs: f64) -> f64 {
+    let k = size.k.unwrap_or(PAIRS_GUESS) as f64;
+    2.0 * size.d_in as f64 * size.n_latents as f64 + pairs * size.d_out as f64 * k
+}
+
 /// Latents per row assumed of a learner that fixes none.
 const PAIRS_GUESS: usize = 64;
 
 /// Parameters and two moments, encoder and decoder, plus the packed encoder of a step; f32.
-fn model_bytes(d_in: usize, n_latents: usize) -> u64 {
-    let weights = (d_in * n_latents * 4) as u64;
-    2 * 3 * weights + weights
+fn model_bytes(size: &Size) -> u64 {
+    let weights = |width: usize| (width * size.n_latents * 4) as u64;
+    3 * (weights(size.d_in) + weights(size.d_out)) + weights(size.d_in)
 }
 
 /// Windows in flight, the prefetch budget, and one step's working set.

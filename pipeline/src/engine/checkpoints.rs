@@ -87,9 +87,10 @@ impl Engine {
         let mismatch = |e: atomflow_workers::learner::Mismatch| {
             Error::data(format!("the checkpoint does not fit the job: {e}")).object(output.url(&file.path))
         };
-        let mut learner = self.build(from.learner, &[])?;
+        let nothing = vec![Vec::new(); self.learners[from.learner].sight.beside.len()];
+        let mut learner = self.build(from.learner, &commit.calibration, &[], &nothing)?;
         learner.load(&LearnerState::from_bytes(&bytes).map_err(mismatch)?).map_err(mismatch)?;
-        let mut history = self.history(from.learner, commit.calibration);
+        let mut history = self.history(from.learner, commit.calibration.clone());
         history.known = from.commits.keys().copied().collect();
         // Processes may have committed after different windows: what two commits both hold is the same.
         let all = from.commits.values().flat_map(|(commit, _)| &commit.metrics);
@@ -168,7 +169,7 @@ impl Keeper {
             return Ok(());
         }
         let metrics = history.metrics.iter().filter(|m| m.window >= saved).copied().collect();
-        let calibration = history.calibration;
+        let calibration = history.calibration.clone();
         let body = to_json(&TrainCommit { windows, windows_total, calibration, metrics })?;
         let name = format!("{TRAIN}{windows:08}");
         self.tokio.block_on(commit(&history.output, &self.generation, &name, vec![file], body)).map(drop)

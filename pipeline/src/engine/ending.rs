@@ -105,7 +105,7 @@ fn glob(output: &Output, pattern: &str) -> String {
 
 async fn of_learner(
     output: &Output,
-    learner: &crate::learners::Resolved,
+    learner: &crate::resolved::Resolved,
     manifest: &RunManifest,
 ) -> Result<LearnerOutcome> {
     let gone = || Error::data(format!("manifest.json does not name the learner `{}`", learner.name));
@@ -153,6 +153,7 @@ pub(super) async fn inspect(output: &Output, record: &RunRecord) -> Result<Inspe
             Some(manifest) => Some(outcome(output, &job, manifest).await?),
             None => None,
         },
+        columns: job.columns()?.into_iter().map(|column| column.name).collect(),
         learners: if job.learner.are_several() { learners } else { Vec::new() },
     })
 }

@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use atomflow_schemas::manifest::{Commit, FileEntry};
-use atomflow_workers::{
-    export::ExportedFile,
-    learner::{Dictionary, Scales},
-};
+use atomflow_workers::{export::ExportedFile, learner::Dictionary};
 use bytes::Bytes;
 
 use super::{
@@ -36,8 +33,7 @@ impl Engine {
         for one in trained {
             let learner = one.learner;
             let made = self.failures.shield(|| {
-                let dictionary: Arc<dyn Dictionary> =
-                    one.dictionary.freeze(&Scales::of(one.calibration.scale)).into();
+                let dictionary: Arc<dyn Dictionary> = one.dictionary.freeze(&one.calibration.scales()).into();
                 let files = dictionary.export().map_err(|e| Error::bug(e.to_string()))?;
                 Ok((dictionary, files))
             });

@@ -5,7 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use atomflow_schemas::manifest::FileEntry;
+use arrow::array::RecordBatch;
+use atomflow_schemas::{manifest::FileEntry, partial::Partial};
 use atomflow_workers::stats::{FixedPoint, StatsSpec};
 
 use super::{
@@ -93,11 +94,17 @@ impl Engine {
 
     /// Draws follow the seed of the job, so that all dictionaries look at the same contexts.
     fn harvester(&self, frozen: &Frozen) -> Result<Harvester> {
-        let column = self.learners[frozen.learner].column.clone();
+        let sight = self.learners[frozen.learner].sight.clone();
+        let (made, wanted) = (frozen.dictionary.d_out(), sight.d_out());
+        if made != wanted {
+            return Err(Error::bug(format!(
+                "a dictionary reconstructs {made} values where {wanted} are looked at"
+            )));
+        }
         let statistics = StatsSpec {
             shard: 0,
             n_latents: frozen.dictionary.n_latents(),
-            d_in: column.len(),
+            d_in: wanted,
             fixed: FixedPoint::from_rms_norm(frozen.calibration.norm_rms),
             seed: self.job.seed,
             harvest: self.job.harvest.clone(),
@@ -106,7 +113,7 @@ impl Engine {
         let done = self.harvested(frozen.learner)?.into_iter().map(|h| h.shard).collect();
         let dictionary = Arc::clone(&frozen.dictionary);
         let hold = self.learners[frozen.learner].hold.afresh();
-        Ok(Harvester { learner: frozen.learner, dictionary, column, statistics, hold, done })
+        Ok(Harvester { learner: frozen.learner, dictionary, sight, statistics, hold, done })
     }
 
     fn save(&self) -> Save {
@@ -135,13 +142,19 @@ impl Engine {
 
 async fn save(output: &Output, generation: &Generation, done: ShardDone, shards_total: u64) -> Result<()> {
     let ShardDone { shard, partial, counts } = done;
-    let mut files = Vec::new();
-    for (kind, batch) in partial.into_iter().flat_map(|partial| partial.batches) {
-        let path = format!("partials/shard-{shard:05}/{}.parquet", kind.name());
-        files.push(output.put(&path, parquet_bytes(&batch, kind.row_group_rows())?).await?);
-    }
+    let batches = partial.into_iter().flat_map(|partial| partial.batches);
+    let files = batches.map(|(kind, batch)| put_partial(output, shard, kind, batch));
+    let files = futures::future::try_join_all(files).await?;
     let body = state::to_json(&HarvestCommit { shard, shards_total, counts })?;
     commit(output, generation, &format!("{HARVEST}{shard:05}"), files, body).await.map(drop)
+}
+
+/// Encoding keeps a core busy, so that the kinds are encoded side by side, away from those who wait.
+async fn put_partial(output: &Output, shard: u32, kind: Partial, batch: RecordBatch) -> Result<FileEntry> {
+    let encode = move || parquet_bytes(&batch, kind.row_group_rows());
+    let bytes = tokio::task::spawn_blocking(encode).await;
+    let bytes = bytes.map_err(|panic| Error::bug(format!("encoding a partial: {panic}")))??;
+    output.put(&format!("partials/shard-{shard:05}/{}.parquet", kind.name()), bytes).await
 }
 
 fn progress(per_shard: &[u64], before: u64, (rows, bytes): (u64, u64), elapsed: Duration) -> HarvestProgress {

@@ -1,7 +1,5 @@
 //! A learner as the engine holds it: what it is, what it sees of a row, where its results go.
 
-use std::ops::Range;
-
 use atomflow_schemas::manifest::LearnerFailure;
 use atomflow_workers::{
     learner::{DictLearner, Setup},
@@ -11,10 +9,12 @@ use atomflow_workers::{
 use super::{Engine, state};
 use crate::{
     Error, Result,
+    calibrate::Calibration,
     chooser::Hold,
     failures,
-    learners::Resolved,
+    resolved::Resolved,
     run::Job,
+    sight::Sight,
     sink::{Output, commit},
     source::Manifest,
 };
@@ -26,8 +26,8 @@ pub(super) const FAILED: &str = "failed";
 pub(super) struct Learner {
     /// What it is.
     pub(super) is: Resolved,
-    /// Its values among those of a row.
-    pub(super) column: Range<usize>,
+    /// What it sees of a row.
+    pub(super) sight: Sight,
     /// What its tables call the run: of several learners, each has a name of its own below the run's.
     pub(super) run: String,
     /// Where its results go: the directory of the run, or one below it for each of several.
@@ -50,31 +50,39 @@ pub(super) fn learners(
 ) -> Result<Vec<Learner>> {
     let several = job.learner.are_several();
     let place = |is: Resolved| {
-        let column = manifest
-            .column(&is.activation)
-            .ok_or_else(|| Error::bug(format!("column `{}` was not scanned", is.activation)))?;
+        let sight = Sight::of(manifest, &is)?;
         let (run, output) = match several {
             true => (format!("{run}/{}", is.name), output.within(&directory(&is.name))),
             false => (run.to_owned(), output.clone()),
         };
-        Ok(Learner { is, column, run, output, hold: Hold::new(threads) })
+        Ok(Learner { is, sight, run, output, hold: Hold::new(threads) })
     };
     job.learners()?.into_iter().map(place).collect()
 }
 
-/// Name, d_in, n_latents and k of every learner.
-pub(super) fn sizes(job: &Job, manifest: &Manifest) -> Result<Vec<(String, usize, usize, Option<usize>)>> {
+/// What a learner costs by.
+pub(super) struct Size {
+    pub(super) name: String,
+    pub(super) d_in: usize,
+    pub(super) d_out: usize,
+    pub(super) n_latents: usize,
+    pub(super) k: Option<usize>,
+}
+
+/// The sizes of every learner.
+pub(super) fn sizes(job: &Job, manifest: &Manifest) -> Result<Vec<Size>> {
     let size = |is: Resolved| {
-        let d_in = manifest.column(&is.activation).map_or(manifest.d_in, |column| column.len());
-        (is.name, d_in, is.spec.n_latents(), is.spec.k())
+        let sight = Sight::of(manifest, &is)?;
+        let (n_latents, k) = (is.spec.n_latents(), is.spec.k());
+        Ok(Size { name: is.name, d_in: sight.d_in(), d_out: sight.d_out(), n_latents, k })
     };
-    Ok(job.learners()?.into_iter().map(size).collect())
+    job.learners()?.into_iter().map(size).collect()
 }
 
 /// Every check of the learners that needs the width of the data.
 pub(super) fn validate(job: &Job, manifest: &Manifest) -> Result<()> {
     for learner in job.learners()? {
-        let d_in = manifest.column(&learner.activation).map_or(manifest.d_in, |column| column.len());
+        let d_in = Sight::of(manifest, &learner)?.d_in();
         let invalid = |e: atomflow_workers::variants::Invalid| {
             Error::spec(e.reason).field(format!("{}.{}", learner.field, e.field))
         };
@@ -93,11 +101,28 @@ impl Engine {
         (0..self.learners.len()).filter(|&at| !self.failures.has(at)).collect()
     }
 
-    /// A learner before its first step; `sample` is what calibration kept for it, scaled.
-    pub(super) fn build(&self, at: usize, sample: &[f32]) -> Result<Box<dyn DictLearner>> {
+    /// A learner before its first step; `sample` and `beside` are what calibration kept for it, scaled.
+    pub(super) fn build(
+        &self,
+        at: usize,
+        calibration: &Calibration,
+        sample: &[f32],
+        beside: &[Vec<f32>],
+    ) -> Result<Box<dyn DictLearner>> {
         let learner = &self.learners[at];
-        let (d_in, threads) = (learner.column.len(), learner.hold.threads().clone());
-        let setup = Setup::plain(&d_in, self.plan.steps, learner.is.seed, sample, threads);
+        let (input_widths, beside_widths) = learner.sight.widths();
+        let setup = Setup {
+            d_in: learner.sight.d_in(),
+            steps: self.plan.steps,
+            seed: learner.is.seed,
+            sample,
+            beside,
+            input_widths: &input_widths,
+            beside_widths: &beside_widths,
+            scales: calibration.scales(),
+            files: &self.files.contents,
+            threads: learner.hold.threads().clone(),
+        };
         let invalid = |e: atomflow_workers::variants::Invalid| {
             Error::spec(e.reason).field(format!("{}.{}", learner.is.field, e.field))
         };

@@ -4,10 +4,12 @@
 mod check;
 mod checkpoints;
 mod ending;
+mod files;
 mod freezing;
 mod harvesting;
 mod learner;
 mod made_up;
+mod parts;
 mod publishing;
 mod rows;
 mod state;
@@ -16,8 +18,9 @@ mod training;
 
 use std::{sync::Arc, time::Instant};
 
-use atomflow_schemas::manifest::{FORMAT, RunRecord};
+use atomflow_schemas::manifest::{FORMAT, InputFile, RunRecord};
 use atomflow_workers::{kernels::Path, threads::Threads};
+use files::Files;
 use learner::Learner;
 use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
@@ -50,6 +53,7 @@ struct Engine {
     plan: Arc<Plan>,
     run: String,
     learners: Vec<Learner>,
+    files: Files,
     failures: Failures,
     watch: Arc<dyn Watch>,
     began: Instant,
@@ -134,8 +138,9 @@ fn tokio_runtime() -> Result<Runtime> {
 }
 
 /// The run id: what decides the bytes, hashed. Not the ETags: a copy of the same data is the same run.
-fn run_id(job: &Job, plan: &Plan) -> Result<String> {
-    let text = format!("{}\n{}", state::to_json(job)?, plan.hash);
+fn run_id(job: &Job, plan: &Plan, files: &[InputFile]) -> Result<String> {
+    let hashes: String = files.iter().map(|file| format!("\n{}", file.sha256)).collect();
+    let text = format!("{}\n{}{hashes}", state::to_json(job)?, plan.hash);
     let digest = Sha256::digest(text.as_bytes());
     let hex: String = digest.iter().take(6).map(|b| format!("{b:02x}")).collect();
     Ok(format!("{}-{hex}", job.name))
@@ -153,7 +158,8 @@ impl Engine {
         device(&runtime.device)?;
         let manifest = Arc::new(tokio.block_on(scan_columns(&job.source, &job.columns()?))?);
         let plan = Arc::new(plan(job, &manifest)?);
-        let run = run_id(job, &plan)?;
+        let files = tokio.block_on(Files::read(&job.learners()?))?;
+        let run = run_id(job, &plan, &files.identity())?;
         let identity = state::to_json(&manifest.identity())?;
         let record = RunRecord {
             format: FORMAT,
@@ -161,7 +167,8 @@ impl Engine {
             name: job.name.clone(),
             plan: plan.hash.clone(),
             job: state::to_json(job)?,
-            shards: identity.clone(),
+            shards: identity,
+            files: files.identity(),
         };
         tokio.block_on(output.probe())?;
         let resumed = tokio.block_on(commit::open_run(&output, &record))? == commit::Opened::Resumed;
@@ -182,6 +189,7 @@ impl Engine {
             plan,
             run,
             learners,
+            files,
             failures,
             watch,
             began,

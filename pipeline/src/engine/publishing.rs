@@ -1,6 +1,6 @@
 //! The last phase: totals from the committed partials, rows from the totals, tables, one manifest.
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::array::RecordBatch;
 use atomflow_schemas::{
@@ -15,6 +15,7 @@ use super::{
     freezing::Frozen,
     harvesting::Harvested,
     learner::Learner,
+    parts::{Rows, Tables},
     state::{WindowMetrics, to_json},
 };
 use crate::{
@@ -29,22 +30,17 @@ use crate::{
     stop::Stop,
 };
 
-/// Latents per part: the candidates of 512 latents take about 60 MB while they are made.
-const LATENTS_PER_PART: usize = 512;
-
-/// Makes the rows of a table for a range of latents.
-type Rows<'a> = &'a (dyn Fn(Range<u32>) -> Result<RecordBatch> + Sync);
-
 impl Engine {
-    /// Publishes the tables of every dictionary: as many at a time as there are threads, since much of
-    /// it is one thread's work.
+    /// Publishes the tables of every dictionary: as many at a time as there are threads, and each on its
+    /// share of them.
     pub(super) fn publish(&self, frozen: Vec<Frozen>, harvested: &[Vec<Harvested>]) -> Result<()> {
         let all: Vec<(&Frozen, &Vec<Harvested>)> = frozen.iter().zip(harvested).collect();
         for some in all.chunks(self.threads.count().max(1)) {
+            let threads = self.threads.count() / some.len();
             std::thread::scope(|scope| {
                 let mut running = Vec::new();
                 for &(frozen, harvested) in some {
-                    running.push(scope.spawn(move || self.publish_shielded(frozen, harvested)));
+                    running.push(scope.spawn(move || self.publish_shielded(frozen, harvested, threads)));
                 }
                 for thread in running {
                     thread.join().map_err(|_| Error::bug("a publishing thread panicked"))??;
@@ -56,14 +52,14 @@ impl Engine {
     }
 
     /// Publishes one that is not published and has not failed; what is wrong with it alone is its failure.
-    fn publish_shielded(&self, frozen: &Frozen, harvested: &[Harvested]) -> Result<()> {
+    fn publish_shielded(&self, frozen: &Frozen, harvested: &[Harvested], threads: usize) -> Result<()> {
         let output = &self.learners[frozen.learner].output;
         let through = self.failures.has(frozen.learner)
             || self.tokio.block_on(commit::read_manifest(output))?.is_some();
         if through {
             return Ok(());
         }
-        match self.failures.shield(|| self.publish_one(frozen, harvested)).and_then(|done| done) {
+        match self.failures.shield(|| self.publish_one(frozen, harvested, threads)).and_then(|done| done) {
             // Anything else is the store's or everybody's.
             Err(error) if error.kind == Kind::Bug => {
                 self.failures.add(frozen.learner, error, &Stop::default());
@@ -73,7 +69,7 @@ impl Engine {
         }
     }
 
-    fn publish_one(&self, frozen: &Frozen, harvested: &[Harvested]) -> Result<()> {
+    fn publish_one(&self, frozen: &Frozen, harvested: &[Harvested], threads: usize) -> Result<()> {
         let learner = &self.learners[frozen.learner];
         let statistics = self.statistics(learner, harvested, frozen.dictionary.n_latents());
         let publisher = Publisher::new(self.about(learner), &statistics, &*frozen.dictionary)?;
@@ -87,27 +83,30 @@ impl Engine {
                 records::operator_stats(run, &self.operator_records(frozen, harvested))?,
             ),
         ];
+        // The largest first: a thread that is left alone at the end then has little to do.
         let by_latent: [(&Table, Rows); 5] = [
+            (&table::AUTOINTERP_CANDIDATES, &|latents| publisher.autointerp_candidates(latents)),
             (&table::FEATURES, &|latents| publisher.features(latents)),
             (&table::ACTIVATION_STATS, &|latents| publisher.activation_stats(latents)),
             (&table::COACTIVATIONS, &|latents| publisher.coactivations(latents)),
-            (&table::AUTOINTERP_CANDIDATES, &|latents| publisher.autointerp_candidates(latents)),
             (&table::FEATURE_LINEAGE, &|latents| publisher.feature_lineage(latents)),
         ];
         let mut tables = BTreeMap::new();
         for (table, batch) in whole {
-            let part = Part { first_key: 0, batch };
-            let written = self.write(learner, table, None, std::iter::once(Ok(part)))?;
-            tables.insert(table.name.to_owned(), written);
+            let mut writer = self.writer(learner, table, None)?;
+            self.tokio.block_on(writer.part(Part { first_key: 0, batch }))?;
+            tables.insert(table.name.to_owned(), self.committed(learner, writer, table)?);
         }
-        for (table, rows) in by_latent {
-            let parts = latent_ranges(frozen.dictionary.n_latents()).map(|latents| {
-                let first_key = u64::from(latents.start);
-                // Made on a thread of its own, where a panic would not meet the shield around the tables.
-                let rows = self.failures.shield(|| rows(latents)).and_then(|rows| rows);
-                rows.map(|batch| Part { first_key, batch })
-            });
-            tables.insert(table.name.to_owned(), self.write(learner, table, Some("latent"), parts)?);
+        let writers = by_latent.map(|(table, _)| self.writer(learner, table, Some("latent")));
+        let parts = Tables {
+            writers: writers.into_iter().collect::<Result<Vec<_>>>()?,
+            rows: by_latent.map(|(_, rows)| rows).to_vec(),
+            failures: &self.failures,
+            tokio: self.tokio.handle(),
+        };
+        let writers = parts.write(frozen.dictionary.n_latents(), threads)?;
+        for (writer, (table, _)) in writers.into_iter().zip(by_latent) {
+            tables.insert(table.name.to_owned(), self.committed(learner, writer, table)?);
         }
         let manifest = RunManifest {
             format: FORMAT,
@@ -120,13 +119,7 @@ impl Engine {
         self.tokio.block_on(commit::publish(&learner.output, &self.generation, &manifest)).map(drop)
     }
 
-    fn write(
-        &self,
-        learner: &Learner,
-        table: &Table,
-        key: Option<&str>,
-        parts: impl Iterator<Item = Result<Part>> + Send,
-    ) -> Result<TableEntry> {
+    fn writer<'a>(&self, learner: &'a Learner, table: &Table, key: Option<&str>) -> Result<TableWriter<'a>> {
         let write = TableWrite {
             name: table.name.to_owned(),
             run: learner.run.clone(),
@@ -134,16 +127,10 @@ impl Engine {
             schema: Arc::new(table.schema()),
             key: key.map(str::to_owned),
         };
-        let mut writer = TableWriter::new(&learner.output, write)?;
-        std::thread::scope(|scope| {
-            // The next part is made while one is written; totals run a dataflow of their own, so
-            // parts are made outside the runtime.
-            let (made, ready) = crossbeam_channel::bounded(0);
-            scope.spawn(move || {
-                let _rest_is_not_wanted = parts.map(|part| made.send(part)).find(std::result::Result::is_err);
-            });
-            ready.into_iter().try_for_each(|part: Result<Part>| self.tokio.block_on(writer.part(part?)))
-        })?;
+        TableWriter::new(&learner.output, write)
+    }
+
+    fn committed(&self, learner: &Learner, writer: TableWriter<'_>, table: &Table) -> Result<TableEntry> {
         let entry = self.tokio.block_on(writer.commit(&self.generation))?;
         let name = self.several().then(|| learner.is.name.clone());
         self.watch.event(&Event::Publish { learner: name, table: table.name.to_owned(), rows: entry.rows });
@@ -198,7 +185,7 @@ impl Engine {
 
     /// Counts by operator. All follow from the plan and the commits, so a resumed run has the same.
     fn operator_records(&self, frozen: &Frozen, harvested: &[Harvested]) -> Vec<OperatorRecord> {
-        let row_bytes = self.learners[frozen.learner].column.len() as u64 * 4;
+        let row_bytes = self.learners[frozen.learner].sight.values() as u64 * 4;
         let record = |operator: &str, phase: &str, rows: u64, bytes: u64, blocks: u64| OperatorRecord {
             operator: operator.to_owned(),
             phase: phase.to_owned(),
@@ -254,11 +241,6 @@ async fn fetch(
     let file = files.get(&shard).and_then(|files| files.iter().find(|f| f.path.ends_with(&name)));
     let missing = || Error::bug(format!("no partial `{}` of shard {shard} is committed", partial.name()));
     output.get_verified(file.ok_or_else(missing)?).await
-}
-
-fn latent_ranges(n_latents: usize) -> impl Iterator<Item = Range<u32>> {
-    let end = u32::try_from(n_latents).unwrap_or(u32::MAX);
-    (0..end).step_by(LATENTS_PER_PART).map(move |first| first..end.min(first + LATENTS_PER_PART as u32))
 }
 
 fn train_records(metrics: &[WindowMetrics]) -> Vec<TrainRecord> {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use atomflow_workers::learner::{DictLearner, StepReport};
+use atomflow_workers::learner::{DictLearner, Scales, StepReport};
 
 use super::{plan, tokio_runtime};
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     operators::read::Reader,
     run::Job,
     seat::{Seat, View},
+    sight::Sight,
     source::{RowFilter, Want, scan},
     stop::{Stop, lock},
 };
@@ -52,7 +53,7 @@ pub fn stream(job: &Job, workers: usize, hold: Hold, learner: Box<dyn DictLearne
         fetched_bytes: Arc::default(),
     };
     let (stop, began) = (reader.stop.clone(), Instant::now());
-    let view = View { column: 0..manifest.d_in, scale: 1.0, width: manifest.d_in };
+    let view = View { sight: Sight::whole(manifest.d_in), scales: Scales::of(1.0) };
     let field = "learner".to_owned();
     let (sums, threads) = (StepReport::default(), hold.threads().clone());
     let seat = Seat { learner: 0, view, sums, field, dictionary: learner, hold };

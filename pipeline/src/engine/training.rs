@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, atomic::Ordering},
 };
 
-use atomflow_workers::learner::DictLearner;
+use atomflow_workers::learner::{DictLearner, Scales};
 use futures::StreamExt;
 use rayon::prelude::*;
 
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Result,
-    calibrate::{Calibration, Sample},
+    calibrate::{Calibrated, Calibration, Sample},
     device::{Device, OnWindow, WindowReport, Work},
     flow::run_workers,
     graph::{Training, train_graph},
@@ -108,10 +108,10 @@ impl Engine {
         }
         let sample = self.tokio.block_on(self.sample())?;
         let calibrated = self.calibrate(&sample, live)?;
-        let begin = |(&at, calibrated): (&usize, &Arc<(Calibration, Vec<f32>)>)| {
-            let (calibration, rows) = &**calibrated;
-            let seat = self.seat(at, self.build(at, rows)?, calibration);
-            Ok((seat, self.history(at, *calibration)))
+        let begin = |(&at, calibrated): (&usize, &Arc<Calibrated>)| {
+            let Calibrated { calibration, x, beside } = &**calibrated;
+            let seat = self.seat(at, self.build(at, calibration, x, beside)?, calibration);
+            Ok((seat, self.history(at, calibration.clone())))
         };
         let learners =
             self.threads.install(|| live.par_iter().zip(&calibrated).map(begin).collect::<Result<_>>());
@@ -124,26 +124,24 @@ impl Engine {
         dictionary: Box<dyn DictLearner>,
         calibration: &Calibration,
     ) -> Seat {
-        let (column, width) = (self.learners[at].column.clone(), self.manifest.d_in);
-        let view = View { column, scale: calibration.scale, width };
+        let view = View { sight: self.learners[at].sight.clone(), scales: calibration.scales() };
         let field = self.learners[at].is.field.clone();
         let hold = self.learners[at].hold.clone();
         Seat { learner: at, view, sums: Default::default(), field, dictionary, hold }
     }
 
-    /// Estimates the constants of each learner; those of one column and scale share them.
-    #[allow(clippy::type_complexity, reason = "constants and the rows they came from, per learner")]
-    fn calibrate(&self, sample: &Sample, live: &[usize]) -> Result<Vec<Arc<(Calibration, Vec<f32>)>>> {
-        let mut all: Vec<Arc<(Calibration, Vec<f32>)>> = Vec::new();
+    /// Estimates the constants of each learner; those of the same columns and scale share them.
+    fn calibrate(&self, sample: &Sample, live: &[usize]) -> Result<Vec<Arc<Calibrated>>> {
+        let mut all: Vec<Arc<Calibrated>> = Vec::new();
         for (rank, &at) in live.iter().enumerate() {
-            let of = |at: usize| (&self.learners[at].column, self.learners[at].is.normalize);
+            let of = |at: usize| (&self.learners[at].sight, self.learners[at].is.normalize);
             let twin = live.iter().take(rank).position(|&other| of(other) == of(at));
             let calibrated = match twin.and_then(|twin| all.get(twin)) {
                 Some(calibrated) => Arc::clone(calibrated),
                 None => Arc::new(sample.calibrate(of(at).0, of(at).1)?),
             };
             if twin.is_none() {
-                self.note(said(&calibrated.0));
+                self.note(said(&calibrated.calibration));
             }
             all.push(calibrated);
         }
@@ -230,12 +228,17 @@ impl Engine {
 
 fn said(calibration: &Calibration) -> String {
     let beyond = |max: f32| format!(", rows beyond norm {max:.1} left out");
+    let each = |scales: &Scales| {
+        let all = scales.inputs.iter().chain(&scales.beside).map(|scale| format!("{scale:.6}"));
+        format!(" (of each column: {})", all.collect::<Vec<_>>().join(", "))
+    };
     format!(
-        "calibrated on {} rows: median norm {:.4}, root mean square norm {:.4} of kept rows, scale {:.6}{}",
+        "calibrated on {} rows: median norm {:.4}, root mean square norm {:.4} of kept rows, scale {:.6}{}{}",
         calibration.sample_rows,
         calibration.norm_median,
         calibration.norm_rms,
         calibration.scale,
+        calibration.scales.as_ref().map_or(String::new(), each),
         calibration.norm_max.map_or(String::new(), beyond),
     )
 }

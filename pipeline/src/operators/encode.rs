@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    ops::Range,
     sync::Arc,
 };
 
@@ -18,6 +17,7 @@ use crate::{
     Error, Result,
     chooser::Hold,
     flow::{Accountable, Capability, NoopBuilder, Operator, Pipeline, Stream, SyncActivator},
+    sight::Sight,
     source::{Decoded, Verdict},
     stop::Stop,
 };
@@ -29,8 +29,8 @@ pub struct Harvester {
     pub learner: usize,
     /// The dictionary.
     pub dictionary: Arc<dyn Dictionary>,
-    /// Its values among those of a row.
-    pub column: Range<usize>,
+    /// What it sees of a row.
+    pub sight: Sight,
     /// What is counted.
     pub statistics: StatsSpec,
     /// What it runs on.
@@ -56,9 +56,10 @@ pub struct Share {
     pub harvester: usize,
     /// Codes of all rows, filtered ones included; empty where the row group could not be used.
     pub codes: Codes,
-    /// Reconstructions, `[rows, d_in]`.
+    /// Reconstructions, `[rows, d_out]`.
     pub x_hat: Vec<f32>,
-    /// The rows it saw, `[rows, d_in]`, where they are not whole rows.
+    /// What they are compared with, `[rows, d_out]`: the target, else the rows it saw; left out where
+    /// these are whole rows.
     pub x: Option<Vec<f32>>,
 }
 
@@ -170,13 +171,88 @@ fn share(harvest: &Harvest, at: usize, rows: &HarvestRows, stop: &Stop) -> Optio
 }
 
 fn encoded(harvester: &Harvester, at: usize, decoded: &Decoded) -> Share {
-    let (column, width) = (&harvester.column, decoded.x.len() / decoded.rows.max(1));
-    let part = |row: &[f32]| row[column.clone()].to_vec();
-    let x =
-        (column.len() < width).then(|| decoded.x.chunks_exact(width).flat_map(part).collect::<Vec<f32>>());
-    let seen = x.as_deref().unwrap_or(&decoded.x);
-    let codes = harvester.hold.run(decoded.rows, || harvester.dictionary.encode(seen));
-    let mut x_hat = vec![0f32; seen.len()];
-    harvester.dictionary.decode(&codes, &mut x_hat);
+    let (sight, dictionary) = (&harvester.sight, &harvester.dictionary);
+    let inputs = sight.pick(&sight.inputs, &decoded.x);
+    let seen = inputs.as_deref().unwrap_or(&decoded.x);
+    let codes = harvester.hold.run(decoded.rows, || dictionary.encode(seen));
+    let mut x_hat = vec![0f32; decoded.rows * dictionary.d_out()];
+    dictionary.reconstruct(seen, &codes, &mut x_hat);
+    let wanted = sight.reconstructed();
+    let x = if wanted == sight.inputs { inputs } else { sight.pick(&wanted, &decoded.x) };
     Share { harvester: at, codes, x_hat, x }
+}
+
+#[cfg(test)]
+mod tests {
+    use atomflow_workers::{
+        export::ExportedFile,
+        learner::{LinearEncoder, Mismatch, Role},
+        stats::FixedPoint,
+        threads::Threads,
+    };
+
+    use super::*;
+
+    /// Reconstructs twice its second code and adds a way around the codes.
+    struct Doubling;
+
+    impl Dictionary for Doubling {
+        fn d_in(&self) -> usize {
+            2
+        }
+        fn d_out(&self) -> usize {
+            1
+        }
+        fn n_latents(&self) -> usize {
+            2
+        }
+        fn encode(&self, x: &[f32]) -> Codes {
+            let mut codes = Codes::new(2);
+            x.chunks(2).for_each(|row| codes.push_row((0..).zip(row.iter().copied())));
+            codes
+        }
+        fn decode(&self, codes: &Codes, x_hat: &mut [f32]) {
+            x_hat.iter_mut().enumerate().for_each(|(row, out)| *out = 2.0 * codes.row(row).1[1]);
+        }
+        fn reconstruct(&self, x: &[f32], codes: &Codes, x_hat: &mut [f32]) {
+            self.decode(codes, x_hat);
+            x_hat.iter_mut().zip(x.chunks(2)).for_each(|(out, row)| *out += 100.0 * row[0]);
+        }
+        fn atoms(&self) -> &[f32] {
+            &[1.0, 2.0]
+        }
+        fn linear_encoder(&self) -> Option<LinearEncoder<'_>> {
+            None
+        }
+        fn export(&self) -> std::result::Result<Vec<ExportedFile>, Mismatch> {
+            Ok(Vec::new())
+        }
+    }
+
+    /// Rows are `[b, label, target, a]`; the dictionary sees `[a, b]`.
+    #[test]
+    fn reconstructions_are_compared_with_the_target() {
+        let beside = vec![(1..2, Role::Label), (2..3, Role::Target)];
+        let sight = Sight { width: 4, inputs: vec![3..4, 0..1], beside };
+        let statistics = StatsSpec {
+            shard: 0,
+            n_latents: 2,
+            d_in: sight.d_out(),
+            fixed: FixedPoint::from_rms_norm(1.0),
+            seed: 0,
+            harvest: Default::default(),
+            coactivation_rate: 0.0,
+        };
+        let (dictionary, hold) = (Arc::new(Doubling), Hold::new(&Threads::new(1).unwrap()));
+        let mut harvester =
+            Harvester { learner: 0, dictionary, sight, statistics, hold, done: BTreeSet::new() };
+        let x = vec![3.0, f32::NAN, 9.0, 1.0, 4.0, 0.0, 7.0, 2.0];
+        let decoded = Decoded { rows: 2, x, ..Decoded::default() };
+        let share = encoded(&harvester, 0, &decoded);
+        assert_eq!(share.codes.values, [1.0, 3.0, 2.0, 4.0]);
+        assert_eq!(share.x_hat, [106.0, 208.0]);
+        assert_eq!(share.x.unwrap(), [9.0, 7.0]);
+        harvester.sight.beside.clear();
+        assert_eq!(encoded(&harvester, 0, &decoded).x.unwrap(), [1.0, 3.0, 2.0, 4.0]);
+    }
 }

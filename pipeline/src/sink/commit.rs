@@ -6,7 +6,8 @@
 //! goes on. Two processes that disagree are an error, never a silent loss.
 
 use atomflow_schemas::manifest::{
-    Commit, FORMAT, FileEntry, GenerationRecord, LearnerFailure, RunManifest, RunRecord, from_bytes, to_bytes,
+    Commit, FORMAT, FileEntry, GenerationRecord, InputFile, LearnerFailure, RunManifest, RunRecord,
+    from_bytes, to_bytes,
 };
 use atomflow_workers::kernels::Path;
 use bytes::Bytes;
@@ -96,7 +97,7 @@ pub async fn open_run(output: &Output, run: &RunRecord) -> Result<Opened> {
         Created::Other(bytes) => {
             let found: RunRecord = decode(output, RUN, &bytes)?;
             // The run id does not know which version of a shard it was; the record does.
-            let same = found.run == run.run && found.shards == run.shards;
+            let same = found.run == run.run && found.shards == run.shards && found.files == run.files;
             if same { Ok(Opened::Resumed) } else { Err(other_run(output, &found, run)?) }
         }
     }
@@ -109,6 +110,15 @@ fn other_run(output: &Output, found: &RunRecord, ours: &RunRecord) -> Result<Err
         let which = first_difference(&found.shards, &ours.shards);
         let message = format!("the shards are not those that run {} began with{which}", found.run);
         let hint = "put the shards back as they were, or choose another `out` for the new data";
+        return Ok(Error::data(message).object(output.url(RUN)).hint(hint));
+    }
+    if found.job == ours.job && found.files != ours.files {
+        let differs = |file: &&InputFile| !ours.files.contains(file);
+        let which = found.files.iter().find(differs).map(|file| format!(": `{}` was changed", file.url));
+        let which = which.unwrap_or_default();
+        let message =
+            format!("the files that learners read are not those that run {} began with{which}", found.run);
+        let hint = "put the file back as it was, or choose another `out`: its content decides the result";
         return Ok(Error::data(message).object(output.url(RUN)).hint(hint));
     }
     let message = format!("this output directory belongs to job `{}` (run {})", found.name, found.run);

@@ -10,6 +10,7 @@ pub mod parquet;
 pub mod table;
 
 pub use commit::{Generation, Opened, commit, commits, open_run, publish, read_manifest, read_run};
+pub(crate) use output::sha256_hex;
 pub use output::{Created, Output};
 pub use parquet::parquet_bytes;
-pub use table::{Part, TableWrite, TableWriter, write_table};
+pub use table::{Part, TableWrite, TableWriter, Written, write_table};

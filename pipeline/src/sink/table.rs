@@ -55,6 +55,15 @@ pub struct Part {
     pub batch: RecordBatch,
 }
 
+/// A part whose object is written; it belongs to the table once it is added.
+#[derive(Debug)]
+pub struct Written {
+    first_key: u64,
+    rows: u64,
+    add: Add,
+    file: FileEntry,
+}
+
 /// Writes one version of a table, part by part. Nothing is visible before [`TableWriter::commit`].
 #[derive(Debug)]
 pub struct TableWriter<'a> {
@@ -90,16 +99,33 @@ impl<'a> TableWriter<'a> {
         Ok(TableWriter { output, table, schema_string, adds: vec![], files: vec![], rows: 0, last_key: None })
     }
 
-    /// Writes one part.
+    /// Writes one part, which comes after all that were added.
     pub async fn part(&mut self, part: Part) -> Result<()> {
-        self.check(&part)?;
+        self.check_order(part.first_key)?;
+        let written = self.write(part).await?;
+        self.add(written)
+    }
+
+    /// Writes the object of a part, beside others.
+    pub async fn write(&self, part: Part) -> Result<Written> {
+        if part.batch.schema() != self.table.schema {
+            let name = &self.table.name;
+            return Err(Error::bug(format!("a part of table `{name}` has another schema than the table")));
+        }
         let bytes = part_bytes(&part.batch, ROW_GROUP_ROWS)?;
         let name = part_name(part.first_key, &bytes);
         let file = self.output.put(&format!("{}/{name}", self.directory()), bytes).await?;
-        self.adds.push(self.add(name, file.size_bytes, &part.batch)?);
-        self.files.push(file);
-        self.rows += part.batch.num_rows() as u64;
-        self.last_key = Some(part.first_key);
+        let add = self.action(name, file.size_bytes, &part.batch)?;
+        Ok(Written { first_key: part.first_key, rows: part.batch.num_rows() as u64, add, file })
+    }
+
+    /// Adds a written part; parts are added in the order of their keys.
+    pub fn add(&mut self, written: Written) -> Result<()> {
+        self.check_order(written.first_key)?;
+        self.adds.push(written.add);
+        self.files.push(written.file);
+        self.rows += written.rows;
+        self.last_key = Some(written.first_key);
         Ok(())
     }
 
@@ -123,12 +149,9 @@ impl<'a> TableWriter<'a> {
         format!("tables/{}", self.table.name)
     }
 
-    fn check(&self, part: &Part) -> Result<()> {
-        let name = &self.table.name;
-        if part.batch.schema() != self.table.schema {
-            return Err(Error::bug(format!("a part of table `{name}` has another schema than the table")));
-        }
-        if self.last_key.is_some_and(|last| part.first_key <= last) {
+    fn check_order(&self, first_key: u64) -> Result<()> {
+        if self.last_key.is_some_and(|last| first_key <= last) {
+            let name = &self.table.name;
             return Err(Error::bug(format!("parts of table `{name}` are not in the order of their keys")));
         }
         Ok(())
@@ -171,7 +194,7 @@ impl<'a> TableWriter<'a> {
         }
     }
 
-    fn add(&self, path: String, size: u64, batch: &RecordBatch) -> Result<Add> {
+    fn action(&self, path: String, size: u64, batch: &RecordBatch) -> Result<Add> {
         let stats = stats(batch, self.table.key.as_deref())?.to_json();
         Ok(Add {
             path,

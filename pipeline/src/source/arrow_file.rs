@@ -6,7 +6,7 @@ use arrow::ipc;
 use bytes::Bytes;
 
 use super::{
-    SourceSpec,
+    asked::Search,
     ipc::{Index, damaged},
     layout::Layout,
     object::{GAP_BYTES, Object},
@@ -23,9 +23,9 @@ const MESSAGE_GAP: u64 = 16 << 10;
 const MESSAGES: usize = 256;
 
 /// Reads the footer and every batch's message. `tail` is the end of the object, read already.
-pub(crate) async fn open(object: &Object, tail: Bytes, spec: &SourceSpec) -> Result<(Layout, Index)> {
+pub(crate) async fn open(object: &Object, tail: Bytes, search: &Search<'_>) -> Result<(Layout, Index)> {
     let footer = footer_bytes(object, &tail).await?;
-    let (layout, mut index, blocks) = shield::run(|| read_footer(&footer, spec))?;
+    let (layout, mut index, blocks) = shield::run(|| read_footer(&footer, search))?;
     for block in &blocks {
         object.inside(&block.message)?;
         object.inside(&block.body)?;
@@ -65,11 +65,11 @@ struct Block {
     body: Range<u64>,
 }
 
-fn read_footer(bytes: &[u8], spec: &SourceSpec) -> Result<(Layout, Index, Vec<Block>)> {
+fn read_footer(bytes: &[u8], search: &Search<'_>) -> Result<(Layout, Index, Vec<Block>)> {
     let footer = ipc::root_as_footer(bytes).map_err(|e| shield::nonsense(&e.to_string()))?;
     let schema = footer.schema().ok_or_else(|| shield::nonsense("the footer has no schema"))?;
     let schema = ipc::convert::try_fb_to_schema(schema).map_err(damaged)?;
-    let layout = Layout::find(&schema, &spec.columns, spec.dtype)?;
+    let layout = Layout::search(&schema, search)?;
     let listed =
         footer.dictionaries().into_iter().flatten().chain(footer.recordBatches().into_iter().flatten());
     let blocks = listed.map(block).collect::<Result<_>>()?;

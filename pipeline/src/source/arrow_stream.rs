@@ -7,7 +7,7 @@ use arrow::ipc;
 use bytes::Bytes;
 
 use super::{
-    SourceSpec,
+    asked::Search,
     ipc::{Index, damaged, frame, parse},
     layout::Layout,
     object::{GAP_BYTES, Object},
@@ -29,7 +29,7 @@ fn first_is_schema(head: &[u8]) -> bool {
 }
 
 /// Walks all messages.
-pub(crate) async fn open(object: &Object, spec: &SourceSpec) -> Result<(Layout, Index)> {
+pub(crate) async fn open(object: &Object, search: &Search<'_>) -> Result<(Layout, Index)> {
     let mut walk = Walk { object, start: 0, window: Bytes::new() };
     let mut at = 0;
     let mut found: Option<(Layout, Index)> = None;
@@ -42,19 +42,19 @@ pub(crate) async fn open(object: &Object, spec: &SourceSpec) -> Result<(Layout, 
         }
         match &mut found {
             Some((layout, index)) => shield::run(|| index.add(layout, &bytes, message, body))?,
-            None => found = Some(shield::run(|| schema(&bytes, spec))?),
+            None => found = Some(shield::run(|| schema(&bytes, search))?),
         }
     }
     found.ok_or_else(|| shield::nonsense("the stream has no schema"))
 }
 
-fn schema(message: &[u8], spec: &SourceSpec) -> Result<(Layout, Index)> {
+fn schema(message: &[u8], search: &Search<'_>) -> Result<(Layout, Index)> {
     let header = parse(message)?;
     let schema = header
         .header_as_schema()
         .ok_or_else(|| shield::nonsense("the stream does not begin with a schema"))?;
     let schema = ipc::convert::try_fb_to_schema(schema).map_err(damaged)?;
-    Ok((Layout::find(&schema, &spec.columns, spec.dtype)?, Index::new(schema)))
+    Ok((Layout::search(&schema, search)?, Index::new(schema)))
 }
 
 fn body_of(message: &Range<u64>, bytes: &[u8]) -> Result<Range<u64>> {

@@ -1,4 +1,4 @@
-//! Several activation columns of the same shards, as one row: their vectors one after the other.
+//! Several columns of the same shards, as one row: their vectors and labels one after the other.
 //!
 //! Each column is a manifest of its own, so that every layout that one column may have, any may have,
 //! and only the chunks of the columns in use are fetched, each once.
@@ -6,28 +6,24 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Columns, Decoded, Fetched, Has, Manifest, Quarantined, SourceSpec, Want,
-    manifest::{Shard, scan},
+    Asked, Decoded, Fetched, Manifest, Quarantined, SourceSpec, Want,
+    asked::Search,
+    manifest::{Shard, scan_for},
 };
 use crate::error::{Error, Result};
 
-/// Scans the shards for these activation columns. Rows hold them in this order, and the columns beside
-/// them (tokens, documents) are read with the first. A shard is left out if any of them cannot be used.
+/// Scans the shards for these columns, of which the first holds vectors. Rows hold them in this order;
+/// tokens and documents are read with the first. A shard is left out if any of them cannot be used.
 ///
 /// # Errors
-/// As for [`scan`], for any of the columns.
-pub async fn scan_columns(spec: &SourceSpec, columns: &[String]) -> Result<Manifest> {
-    let of = |activation: &String| {
-        let columns = Columns { activation: activation.clone(), ..spec.columns.clone() };
-        SourceSpec { columns, ..spec.clone() }
-    };
-    let (first, rest) = columns.split_first().ok_or_else(|| Error::bug("no activation column is in use"))?;
-    let mut all = scan(&of(first)).await?;
+/// As for [`scan`](super::scan), for any of the columns.
+pub async fn scan_columns(spec: &SourceSpec, columns: &[Asked]) -> Result<Manifest> {
+    let (first, rest) = columns.split_first().ok_or_else(|| Error::bug("no column is in use"))?;
+    let search = Search { asked: first, main: &first.name, companions: None, dtype: spec.dtype };
+    let mut all = scan_for(spec, &Search { companions: Some(&spec.columns), ..search }).await?;
     let mut more = Vec::new();
     for column in rest {
-        let mut one = scan(&of(column)).await?;
-        one.forget_companions()?;
-        more.push(one);
+        more.push(scan_for(spec, &Search { asked: column, ..search }).await?);
     }
     join(&mut all, more)?;
     Ok(all)
@@ -48,7 +44,7 @@ fn join(all: &mut Manifest, mut more: Vec<Manifest>) -> Result<()> {
         all.columns.append(&mut one.columns);
     }
     if all.shards.is_empty() {
-        return Err(Error::data("no shard holds all activation columns in use").field("source.url"));
+        return Err(Error::data("no shard holds all columns in use").field("source.url"));
     }
     let new = |q: &Quarantined| known.insert(q.url.clone());
     all.quarantined.extend(unusable.into_iter().filter(new));
@@ -59,9 +55,7 @@ fn join(all: &mut Manifest, mut more: Vec<Manifest>) -> Result<()> {
 fn add_bytes(shard: &mut Shard, other: &Shard) -> Result<()> {
     let rows = |shard: &Shard| shard.row_groups.iter().map(|group| group.rows).collect::<Vec<_>>();
     if rows(shard) != rows(other) {
-        return Err(
-            Error::data("its activation columns hold different numbers of vectors").object(&shard.url)
-        );
+        return Err(Error::data("its columns in use hold different numbers of rows").object(&shard.url));
     }
     shard.row_groups.iter_mut().zip(&other.row_groups).for_each(|(group, other)| group.bytes += other.bytes);
     Ok(())
@@ -101,11 +95,6 @@ impl Manifest {
             parts.push(super::decode(&one.shards[shard], row_group, bytes, want)?);
         }
         Ok(side_by_side(parts))
-    }
-
-    /// Tokens are read with the first column alone.
-    fn forget_companions(&mut self) -> Result<()> {
-        self.shards.iter_mut().try_for_each(|shard| shard.restrict(Has::default()))
     }
 }
 

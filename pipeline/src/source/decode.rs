@@ -4,10 +4,12 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray};
 
 use super::{
     Fetched, OnBad, Shard,
+    asked::ValueKind,
     bad_rows::BadRows,
     companions::{Companion, context_ids},
     dense::Dense,
     fetch::Parts,
+    labels::Labels,
     layout::{Layout, Role},
     parquet,
     plain::PlainColumn,
@@ -21,7 +23,8 @@ use crate::error::{Error, Result};
 pub struct Decoded {
     /// Number of rows.
     pub rows: usize,
-    /// Activations, row-major `[rows, d_in]`; rows listed in `bad` hold zeros.
+    /// Values, row-major `[rows, width]`: those of the columns in use, one after the other; rows listed
+    /// in `bad` hold zeros.
     pub x: Vec<f32>,
     /// The columns beside them.
     pub tokens: Tokens,
@@ -165,10 +168,18 @@ impl<'a> Block<'a> {
         Dense { d_in: self.d_in, ctx, raw, x: &mut self.x, bad: &mut self.bad }
     }
 
+    fn labels(&mut self) -> Labels<'_> {
+        Labels { width: self.d_in, ctx: self.layout.ctx, out: &mut self.x }
+    }
+
     fn push(&mut self, batch: &RecordBatch, wanted: &[usize]) -> Result<()> {
         let (layout, first) = (self.layout, self.filled);
         let activation = column(batch, wanted, layout.activation)?;
-        let rows = self.dense().fill(activation, first).map_err(|e| e.field(&layout.name))?;
+        let filled = match layout.kind {
+            ValueKind::Vectors => self.dense().fill(activation, first),
+            ValueKind::Labels => self.labels().fill(activation, first),
+        };
+        let rows = filled.map_err(|e| e.field(&layout.name))?;
         self.push_companions(batch, wanted)?;
         self.filled = first + rows;
         Ok(())

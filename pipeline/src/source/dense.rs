@@ -198,8 +198,8 @@ pub(crate) fn first_length(array: &dyn Array) -> Option<usize> {
     let lists = Lists::of(array).ok()?;
     let i = (0..array.len()).find(|i| array.is_valid(*i) && lists.start(i + 1) > lists.start(*i))?;
     let range = lists.start(i)..lists.start(i + 1);
-    match lists.items.data_type() {
-        DataType::Float32 | DataType::Float16 => Some(range.len()),
-        _ => first_length(&lists.items.slice(range.start, range.len())),
+    match lists.items.data_type().is_list() {
+        false => Some(range.len()),
+        true => first_length(&lists.items.slice(range.start, range.len())),
     }
 }

@@ -7,7 +7,9 @@ use futures::executor::block_on;
 use object_store::{ObjectStoreExt, memory::InMemory, path::Path};
 
 use super::{
-    Columns, Decoded, Fetched, FilterSpec, OnBad, Shard, SourceSpec, Urls, Want, decode,
+    Columns, Decoded, Fetched, FilterSpec, OnBad, Shard, SourceSpec, Urls, Want,
+    asked::{Asked, Search},
+    decode,
     decode::taken_whole,
     object::Object,
     reader::{Kind, Reader},
@@ -76,7 +78,10 @@ async fn open(bytes: &[u8], kind: Kind) -> Result<Shard> {
         return Err(Error::data("is empty"));
     }
     let tail = object.pin(64 << 10).await?;
-    let (layout, format) = Reader::open_as(kind, &object, tail, &spec).await?;
+    let asked = Asked::activation(&spec.columns);
+    let main = spec.columns.activation.as_str();
+    let search = Search { asked: &asked, main, companions: Some(&spec.columns), dtype: spec.dtype };
+    let (layout, format) = Reader::open_as(kind, &object, tail, &search).await?;
     let reader = Reader { object, layout, format };
     // As in a scan: a shard without rows goes no further.
     let row_groups = reader.rows()?;

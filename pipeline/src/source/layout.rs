@@ -2,7 +2,12 @@
 
 use arrow::datatypes::{DataType, Field, Metadata, Schema};
 
-use super::{Columns, Dtype, manifest::Has};
+use super::{
+    Columns, Dtype,
+    asked::{ACTIVATION, Asked, Search, ValueKind},
+    labels,
+    manifest::Has,
+};
 use crate::error::{Error, Result};
 
 /// The optional columns, by what they mean.
@@ -47,13 +52,15 @@ impl Role {
     }
 }
 
-/// How the vectors of one shard are stored.
+/// How the vectors (or labels) of one shard are stored.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Layout {
-    /// Index of the activation column among the top-level columns.
+    /// Index of the activation column (or that of the labels) among the top-level columns.
     pub(crate) activation: usize,
     /// Its name.
     pub(crate) name: String,
+    /// How its values are taken.
+    pub(crate) kind: ValueKind,
     /// Element type of raw little-endian rows; lists say theirs in the Arrow type.
     pub(crate) raw: Option<Dtype>,
     /// Element type, however it is said.
@@ -69,12 +76,35 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Finds the configured columns in a schema. Errors name the field, not yet the object.
-    pub(crate) fn find(schema: &Schema, columns: &Columns, dtype: Option<Dtype>) -> Result<Layout> {
-        let activation = activation_column(schema, &columns.activation)?;
+    /// Finds what is searched in a schema. Errors name the field, not yet the object.
+    pub(crate) fn search(schema: &Schema, search: &Search<'_>) -> Result<Layout> {
+        let mut layout = match search.asked.kind {
+            ValueKind::Vectors => Layout::vectors(schema, search.asked, search.dtype)?,
+            ValueKind::Labels => Layout::labels(schema, search)?,
+        };
+        if let Some(columns) = search.companions {
+            layout.find_optional(schema, columns);
+        }
+        Ok(layout)
+    }
+
+    /// One value or list per token: a label column lies as the vectors beside it do.
+    fn labels(schema: &Schema, search: &Search<'_>) -> Result<Layout> {
+        let index = named_column(schema, search.asked)?;
+        let main = schema.fields().find(search.main).map(|(_, field)| Shape::of(field, ACTIVATION));
+        let ctx = main.and_then(Result::ok).and_then(|shape| shape.ctx);
+        let field = schema.field(index);
+        let d_in = labels::width(field.data_type(), ctx).map_err(|e| e.field(field.name()))?;
+        let (name, kind) = (field.name().clone(), ValueKind::Labels);
+        let (raw, dtype, columns, notes) = (None, Dtype::F32, vec![], vec![]);
+        Ok(Layout { activation: index, name, kind, raw, dtype, d_in, ctx, columns, notes })
+    }
+
+    fn vectors(schema: &Schema, asked: &Asked, dtype: Option<Dtype>) -> Result<Layout> {
+        let activation = named_column(schema, asked)?;
         let field = schema.field(activation);
         let named = |e: Error| e.field(field.name());
-        let shape = Shape::of(field).map_err(named)?;
+        let shape = Shape::of(field, &asked.field).map_err(named)?;
         let raw = shape.width.map(|w| raw_dtype(w, dtype, &[field.metadata(), schema.metadata()]));
         let raw = raw.transpose().map_err(named)?;
         let d_in = match (shape.width, raw) {
@@ -84,18 +114,17 @@ impl Layout {
         if d_in == Some(0) {
             return Err(named(Error::data("its vectors have no values")));
         }
-        let mut layout = Layout {
+        Ok(Layout {
             activation,
             name: field.name().clone(),
+            kind: ValueKind::Vectors,
             raw,
             dtype: raw.unwrap_or(shape.dtype),
             d_in,
             ctx: shape.ctx,
             columns: vec![],
             notes: vec![],
-        };
-        layout.find_optional(schema, columns);
-        Ok(layout)
+        })
     }
 
     fn find_optional(&mut self, schema: &Schema, columns: &Columns) {
@@ -161,24 +190,26 @@ struct Shape {
 }
 
 impl Shape {
-    fn of(field: &Field) -> Result<Shape> {
+    /// `asked` is the field of the spec that names the column.
+    fn of(field: &Field, asked: &str) -> Result<Shape> {
         let data_type = field.data_type();
         if let DataType::FixedSizeBinary(width) = data_type {
             let width = Some(size(*width)?);
             return Ok(Shape { d_in: None, ctx: None, width, dtype: Dtype::F32 });
         }
-        let (item, n) = list_item(data_type)?.ok_or_else(|| unusable(data_type))?;
+        let (item, n) = list_item(data_type)?.ok_or_else(|| unusable(data_type, asked))?;
         match element(item) {
             Some(dtype) => Ok(Shape { d_in: n, ctx: None, width: None, dtype }),
-            None => Shape::contexts(field, item.data_type(), n),
+            None => Shape::contexts(field, item.data_type(), n, asked),
         }
     }
 
     /// One row = one context: a list of vectors, with both lengths in the extension metadata of
     /// Hugging Face `datasets` (`[[ctx, d_in], "float32"]`) or in the types.
-    fn contexts(field: &Field, inner: &DataType, n: Option<usize>) -> Result<Shape> {
-        let (item, inner_n) = list_item(inner)?.ok_or_else(|| unusable(field.data_type()))?;
-        let dtype = element(item).ok_or_else(|| unusable(field.data_type()))?;
+    fn contexts(field: &Field, inner: &DataType, n: Option<usize>, asked: &str) -> Result<Shape> {
+        let unusable = || unusable(field.data_type(), asked);
+        let (item, inner_n) = list_item(inner)?.ok_or_else(unusable)?;
+        let dtype = element(item).ok_or_else(unusable)?;
         let said = field.metadata().get("ARROW:extension:metadata").and_then(|text| array_2d(text));
         let ctx = said.map(|s| s.0).or(n).filter(|ctx| *ctx > 0).ok_or_else(|| {
             Error::data("holds lists of vectors of unknown length")
@@ -234,12 +265,12 @@ fn per_token(data_type: &DataType, ctx: Option<usize>) -> &DataType {
     }
 }
 
-fn unusable(data_type: &DataType) -> Error {
+fn unusable(data_type: &DataType, asked: &str) -> Error {
     let what = if is_text(data_type) { "text".to_owned() } else { data_type.to_string() };
-    Error::data(format!("holds {what}, not activation vectors")).hint(
+    Error::data(format!("holds {what}, not activation vectors")).hint(format!(
         "a usable column is a FixedSizeList, List or LargeList of float32 or float16, or FixedSizeBinary of \
-         little-endian f32, f16 or bf16; name it in source.columns.activation",
-    )
+         little-endian f32, f16 or bf16; name it in {asked}",
+    ))
 }
 
 fn raw_dtype(width: usize, spec: Option<Dtype>, said: &[&Metadata]) -> Result<Dtype> {
@@ -302,7 +333,8 @@ fn optional_column<'a>(
         .map(|(i, f)| (i, f.as_ref()))
 }
 
-fn activation_column(schema: &Schema, name: &str) -> Result<usize> {
+fn named_column(schema: &Schema, asked: &Asked) -> Result<usize> {
+    let name = &asked.name;
     if let Some((index, _)) = schema.fields().find(name) {
         return Ok(index);
     }
@@ -310,8 +342,8 @@ fn activation_column(schema: &Schema, name: &str) -> Result<usize> {
     let nearest = names.iter().min_by_key(|other| distance(name, other));
     let meant = nearest.map(|n| format!("; the nearest name is `{n}`")).unwrap_or_default();
     Err(Error::data(format!("has no column `{name}`; it has {}{meant}", names.join(", ")))
-        .field("source.columns.activation")
-        .hint("name the activation column in the spec, or narrow source.url to the shards (a glob like shard-*.parquet)"))
+        .field(&asked.field)
+        .hint(format!("name a column of the shards in {}, or narrow source.url to the shards (a glob like shard-*.parquet)", asked.field)))
 }
 
 /// Levenshtein distance, one row of the table at a time.
@@ -339,6 +371,11 @@ mod tests {
         Schema::new(fields)
     }
 
+    fn find(schema: &Schema, columns: &Columns, dtype: Option<Dtype>) -> Result<Layout> {
+        let (asked, main) = (Asked::activation(columns), columns.activation.as_str());
+        Layout::search(schema, &Search { asked: &asked, main, companions: Some(columns), dtype })
+    }
+
     fn floats(n: i32) -> DataType {
         DataType::FixedSizeList(Arc::new(Field::new("item", DataType::Float32, true)), n)
     }
@@ -349,7 +386,7 @@ mod tests {
             Field::new("activations", floats(4), true),
             Field::new("pos", DataType::Int32, true),
         ]);
-        let error = Layout::find(&schema, &Columns::default(), None).unwrap_err();
+        let error = find(&schema, &Columns::default(), None).unwrap_err();
         assert!(
             error.message().contains("it has activations, pos; the nearest name is `activations`"),
             "{error}"
@@ -360,7 +397,7 @@ mod tests {
     #[test]
     fn a_text_column_is_refused_by_name() {
         let schema = schema(vec![Field::new("activation", DataType::LargeUtf8, true)]);
-        let error = Layout::find(&schema, &Columns::default(), None).unwrap_err();
+        let error = find(&schema, &Columns::default(), None).unwrap_err();
         assert!(error.message().contains("holds text"), "{error}");
         assert_eq!(error.place().field.as_deref(), Some("activation"));
     }
@@ -372,10 +409,10 @@ mod tests {
             schema(vec![Field::new("activation", DataType::FixedSizeBinary(8), true)]).with_metadata(metadata)
         };
         let columns = Columns::default();
-        let error = Layout::find(&raw(&[]), &columns, None).unwrap_err();
+        let error = find(&raw(&[]), &columns, None).unwrap_err();
         assert!(error.what_to_do().unwrap().contains("source.dtype"), "{error}");
-        assert_eq!(Layout::find(&raw(&[("dtype", "bfloat16")]), &columns, None).unwrap().d_in, Some(4));
-        assert_eq!(Layout::find(&raw(&[]), &columns, Some(Dtype::F32)).unwrap().d_in, Some(2));
+        assert_eq!(find(&raw(&[("dtype", "bfloat16")]), &columns, None).unwrap().d_in, Some(4));
+        assert_eq!(find(&raw(&[]), &columns, Some(Dtype::F32)).unwrap().d_in, Some(2));
     }
 
     #[test]
@@ -384,7 +421,7 @@ mod tests {
             Field::new("activation", floats(4), true),
             Field::new("doc_id", DataType::Utf8, true),
         ]);
-        let layout = Layout::find(&schema, &Columns::default(), None).unwrap();
+        let layout = find(&schema, &Columns::default(), None).unwrap();
         assert!(!layout.has().doc_id);
         assert!(layout.notes[0].contains("doc_id"));
     }

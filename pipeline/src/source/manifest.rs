@@ -6,7 +6,13 @@ use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Dtype, OnBad, SourceSpec, listing, reader::Reader, shield, width};
+use super::{
+    Dtype, OnBad, SourceSpec,
+    asked::{Asked, Search, ValueKind},
+    listing,
+    reader::Reader,
+    shield, width,
+};
 use crate::error::{Error, Kind, Result};
 
 /// Shards whose footers are read at the same time.
@@ -52,10 +58,10 @@ pub struct Quarantined {
 pub struct Manifest {
     /// Shards in the order of their URLs.
     pub shards: Vec<Shard>,
-    /// Values per row: the widths of all activation columns in use, one after the other.
+    /// Values per row: the widths of all columns in use, one after the other.
     pub d_in: usize,
-    /// Activation columns in use and the width of each. The norm rule is about the first.
-    pub columns: Vec<(String, usize)>,
+    /// Columns in use. The norm rule is about the first.
+    pub columns: Vec<ReadColumn>,
     /// The same shards as the further columns see them.
     pub(crate) more: Vec<Manifest>,
     /// Shards that could not be used (only with `on_bad = "quarantine"`).
@@ -64,6 +70,17 @@ pub struct Manifest {
     pub has: Has,
     /// Things worth saying before a start, such as columns of an unusable type.
     pub notes: Vec<String>,
+}
+
+/// A column in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadColumn {
+    /// Its name.
+    pub name: String,
+    /// How its values are taken.
+    pub kind: ValueKind,
+    /// Values per row.
+    pub width: usize,
 }
 
 /// Which optional columns are present in every shard (and of a usable type).
@@ -93,9 +110,16 @@ pub struct ShardIdentity {
 /// Under [`OnBad::Quarantine`] shards with data errors are listed instead of reported; faults of the
 /// store are errors under either policy, because trying again may find the shard in order.
 pub async fn scan(spec: &SourceSpec) -> Result<Manifest> {
+    let (asked, main) = (Asked::activation(&spec.columns), spec.columns.activation.as_str());
+    let search = Search { asked: &asked, main, companions: Some(&spec.columns), dtype: spec.dtype };
+    scan_for(spec, &search).await
+}
+
+/// [`scan`] for a column of any kind.
+pub(crate) async fn scan_for(spec: &SourceSpec, search: &Search<'_>) -> Result<Manifest> {
     let objects = listing::list(&spec.url).await?;
     let urls: Vec<String> = objects.iter().map(|o| o.url.clone()).collect();
-    let opened = stream::iter(objects).map(|object| open(object, spec)).buffered(OPEN_AT_ONCE);
+    let opened = stream::iter(objects).map(|object| open(object, search)).buffered(OPEN_AT_ONCE);
     let mut triage = Triage { on_bad: spec.on_bad, quarantined: vec![] };
     let mut readers = Vec::with_capacity(urls.len());
     futures::pin_mut!(opened);
@@ -104,11 +128,11 @@ pub async fn scan(spec: &SourceSpec) -> Result<Manifest> {
         readers.extend(triage.keep(&url, outcome)?);
     }
     let d_in = width::agree(&mut readers, &mut triage).await?;
-    finish(readers, d_in, triage)
+    finish(readers, d_in, triage, search.asked)
 }
 
-async fn open(object: super::object::Object, spec: &SourceSpec) -> Result<Reader> {
-    let reader = Reader::open(object, spec).await?;
+async fn open(object: super::object::Object, search: &Search<'_>) -> Result<Reader> {
+    let reader = Reader::open(object, search).await?;
     let rows = reader.rows().map_err(|e| e.object(&reader.object.url))?;
     match rows.iter().any(|n| *n > 0) {
         true => Ok(reader),
@@ -119,16 +143,17 @@ async fn open(object: super::object::Object, spec: &SourceSpec) -> Result<Reader
 }
 
 impl Manifest {
-    /// The values of the activation column `name` among those of a row.
-    pub fn column(&self, name: &str) -> Option<Range<usize>> {
-        let at = self.columns.iter().position(|(column, _)| column == name)?;
-        let before: usize = self.columns.iter().take(at).map(|(_, width)| width).sum();
-        Some(before..before + self.columns[at].1)
+    /// The values of the column `name` among those of a row.
+    pub fn column(&self, name: &str, kind: ValueKind) -> Option<Range<usize>> {
+        let at =
+            self.columns.iter().position(|column| (column.name.as_str(), column.kind) == (name, kind))?;
+        let before: usize = self.columns.iter().take(at).map(|column| column.width).sum();
+        Some(before..before + self.columns[at].width)
     }
 
     /// The values of the first column.
     pub fn main_column(&self) -> Range<usize> {
-        0..self.columns.first().map_or(self.d_in, |(_, width)| *width)
+        0..self.columns.first().map_or(self.d_in, |column| column.width)
     }
 }
 
@@ -162,7 +187,7 @@ impl Triage {
     }
 }
 
-fn finish(mut readers: Vec<Reader>, d_in: usize, mut triage: Triage) -> Result<Manifest> {
+fn finish(mut readers: Vec<Reader>, d_in: usize, mut triage: Triage, asked: &Asked) -> Result<Manifest> {
     let has = readers.iter().map(|r| r.layout.has()).reduce(Has::and).unwrap_or_default();
     let notes: BTreeSet<String> = readers.iter().flat_map(|r| r.layout.notes.clone()).collect();
     readers.iter_mut().for_each(|r| r.layout.restrict(has));
@@ -176,8 +201,8 @@ fn finish(mut readers: Vec<Reader>, d_in: usize, mut triage: Triage) -> Result<M
     }
     let quarantined = triage.quarantined;
     check_sequences(&shards)?;
-    let name = shards.first().map(|shard| shard.reader.layout.name.clone()).unwrap_or_default();
-    let (columns, notes) = (vec![(name, d_in)], notes.into_iter().collect());
+    let column = ReadColumn { name: asked.name.clone(), kind: asked.kind, width: d_in };
+    let (columns, notes) = (vec![column], notes.into_iter().collect());
     Ok(Manifest { shards, d_in, columns, more: Vec::new(), quarantined, has, notes })
 }
 
@@ -223,16 +248,6 @@ impl Shard {
         let object = &reader.object;
         let (url, size_bytes, etag) = (object.url.clone(), object.size, object.etag.clone());
         Ok(Shard { url, size_bytes, etag, row_groups, d_in, reader: Arc::new(reader) })
-    }
-
-    /// Forgets the columns beside the activations that `has` does not name.
-    pub(crate) fn restrict(&mut self, has: Has) -> Result<()> {
-        let reader = Arc::get_mut(&mut self.reader).ok_or_else(|| Error::bug("a shard is being read"))?;
-        reader.layout.restrict(has);
-        for (i, group) in self.row_groups.iter_mut().enumerate() {
-            group.bytes = self.reader.bytes(i)?;
-        }
-        Ok(())
     }
 
     /// Activations in the shard.

@@ -24,6 +24,7 @@ use parquet::{
 
 use super::{
     Dtype,
+    asked::ValueKind,
     layout::Layout,
     levels,
     parquet::{self as file, Chunks},
@@ -46,7 +47,8 @@ pub(super) struct PlainColumn {
 impl PlainColumn {
     /// The activation column, if it holds one row of `d_in` values per row of the file.
     pub(super) fn of(meta: &ArrowReaderMetadata, layout: &Layout, d_in: usize) -> Option<PlainColumn> {
-        let leaf = file::only_leaf(meta, layout.activation).filter(|_| layout.ctx.is_none())?;
+        let leaf = file::only_leaf(meta, layout.activation)
+            .filter(|_| layout.ctx.is_none() && layout.kind == ValueKind::Vectors)?;
         let column = meta.parquet_schema().column(leaf);
         let (dtype, per_entry) = match layout.raw {
             Some(dtype) => (raw(&column, dtype, d_in)?, d_in),

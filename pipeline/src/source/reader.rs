@@ -6,7 +6,9 @@ use ::parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use arrow::array::RecordBatch;
 
 use super::{
-    Fetched, SourceSpec, arrow_file, arrow_stream, dense,
+    Fetched, arrow_file, arrow_stream,
+    asked::Search,
+    dense,
     fetch::Parts,
     ipc::Index,
     layout::Layout,
@@ -42,14 +44,14 @@ pub(crate) type Batches = Box<dyn Iterator<Item = Result<RecordBatch>>>;
 
 impl Reader {
     /// Reads what there is to know about a shard.
-    pub(crate) async fn open(mut object: Object, spec: &SourceSpec) -> Result<Reader> {
+    pub(crate) async fn open(mut object: Object, search: &Search<'_>) -> Result<Reader> {
         let url = object.url.clone();
         if object.size == 0 {
             return Err(Error::data("is empty (0 bytes)").object(url).hint("write it again, or remove it"));
         }
         let tail = object.pin(TAIL_BYTES).await?;
         let opened = match Kind::of(&object, &tail).await {
-            Ok(kind) => Reader::open_as(kind, &object, tail, spec).await,
+            Ok(kind) => Reader::open_as(kind, &object, tail, search).await,
             Err(e) => Err(e),
         };
         let (layout, format) = opened.map_err(|e| e.object(&url))?;
@@ -60,19 +62,19 @@ impl Reader {
         kind: Kind,
         object: &Object,
         tail: bytes::Bytes,
-        spec: &SourceSpec,
+        search: &Search<'_>,
     ) -> Result<(Layout, Format)> {
         match kind {
             Kind::Parquet => {
                 let meta = parquet::open(object, tail).await?;
-                let layout = Layout::find(meta.schema(), &spec.columns, spec.dtype)?;
+                let layout = Layout::search(meta.schema(), search)?;
                 Ok((layout, Format::Parquet(Arc::new(meta))))
             }
             Kind::ArrowFile => {
-                arrow_file::open(object, tail, spec).await.map(|(l, i)| (l, Format::Ipc(Arc::new(i))))
+                arrow_file::open(object, tail, search).await.map(|(l, i)| (l, Format::Ipc(Arc::new(i))))
             }
             Kind::ArrowStream => {
-                arrow_stream::open(object, spec).await.map(|(l, i)| (l, Format::Ipc(Arc::new(i))))
+                arrow_stream::open(object, search).await.map(|(l, i)| (l, Format::Ipc(Arc::new(i))))
             }
         }
     }

@@ -1,10 +1,6 @@
 //! Rows of `autointerp_candidates`: chosen examples joined with the tokens of their contexts.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Range,
-    sync::Arc,
-};
+use std::{ops::Range, sync::Arc};
 
 use arrow::{
     array::{
@@ -62,28 +58,33 @@ fn choose(publisher: &Publisher<'_>, latents: Range<u32>) -> Result<Vec<Chosen>>
     Ok(per_latent.into_iter().flatten().collect())
 }
 
-/// The contexts that examples lie in: one row each, and where each of them is.
+/// The contexts that examples lie in, one row each, ascending.
 struct Contexts {
+    keys: Vec<ContextRef>,
     rows: RecordBatch,
-    at: BTreeMap<ContextRef, u64>,
 }
 
 /// Reads the contexts of each shard once and keeps the rows that are needed.
 fn contexts_of(publisher: &Publisher<'_>, chosen: &[Chosen]) -> Result<Contexts> {
-    let wanted: BTreeSet<ContextRef> = chosen.iter().map(|(_, example)| example.context).collect();
-    let (mut batches, mut at) = (Vec::new(), BTreeMap::new());
-    for shard in wanted.iter().map(|context| context.shard).collect::<BTreeSet<_>>() {
+    let mut wanted: Vec<ContextRef> = chosen.iter().map(|(_, example)| example.context).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let (mut batches, mut keys) = (Vec::new(), Vec::new());
+    for of_shard in wanted.chunk_by(|a, b| a.shard == b.shard) {
+        let shard = of_shard[0].shard;
         let all = publisher.statistics.contexts(shard)?;
-        let keys = int64s(&all, "context")?.iter().map(|&row| ContextRef { shard, row: row as u64 });
         let mut picked = Vec::new();
-        for (row, key) in keys.enumerate().filter(|(_, key)| wanted.contains(key)) {
-            at.insert(key, at.len() as u64);
-            picked.push(row as u64);
+        for (&context, row) in int64s(&all, "context")?.iter().zip(0..) {
+            let key = ContextRef { shard, row: context as u64 };
+            if of_shard.binary_search(&key).is_ok() {
+                keys.push(key);
+                picked.push(row);
+            }
         }
         batches.push(take_record_batch(&all, &UInt64Array::from(picked)).map_err(bug)?);
     }
     let rows = concat_batches(&Arc::new(Partial::Contexts.schema()), &batches).map_err(bug)?;
-    Ok(Contexts { rows, at })
+    Ok(Contexts { keys, rows })
 }
 
 fn bug(error: arrow::error::ArrowError) -> Error {
@@ -92,7 +93,7 @@ fn bug(error: arrow::error::ArrowError) -> Error {
 
 fn layout(publisher: &Publisher<'_>, chosen: &[Chosen], contexts: &Contexts) -> Result<RecordBatch> {
     let examples = || chosen.iter().map(|(_, example)| example);
-    let find = |example: &Example| contexts.at.get(&example.context).copied();
+    let find = |example: &Example| contexts.keys.binary_search(&example.context).ok().map(|at| at as u64);
     let at: Option<UInt64Array> = examples().map(find).collect::<Option<Vec<u64>>>().map(UInt64Array::from);
     let at = at.ok_or_else(|| Error::bug("a sample refers to a context that its shard did not keep"))?;
     let joined = take_record_batch(&contexts.rows, &at).map_err(bug)?;

@@ -50,14 +50,26 @@ pub(crate) fn extremes(
     epochs: &Epochs,
     feed: Feed<(u32, (u32, u32, u32)), isize>,
 ) -> Result<BTreeMap<u32, (u32, u32, u32)>> {
-    let rows = run(workers, epochs, feed, |collection| {
-        collection
-            .map(|(key, value)| ((key, value.1 % GROUPS), value))
-            .reduce(|_, input, output| output.push((outermost(input), 1isize)))
-            .map(|((key, _), value)| (key, value))
-            .reduce(|_, input, output| output.push((outermost(input), 1isize)))
+    let few = few(epochs);
+    let rows = run(workers, epochs, feed, move |collection| {
+        let groups = if few { collection } else { outermost_of_groups(collection) };
+        groups.reduce(|_, input, output| output.push((outermost(input), 1isize)))
     })?;
     Ok(rows.into_iter().collect())
+}
+
+/// Whether a key has no more values than groups, so that a first level would only cost.
+fn few(epochs: &Epochs) -> bool {
+    epochs.iter().map(Vec::len).sum::<usize>() <= GROUPS as usize
+}
+
+type Extreme = (u32, (u32, u32, u32));
+
+fn outermost_of_groups<'scope>(collection: Collection<'scope, Extreme>) -> Collection<'scope, Extreme> {
+    collection
+        .map(|(key, value)| ((key, value.1 % GROUPS), value))
+        .reduce(|_, input, output| output.push((outermost(input), 1isize)))
+        .map(|((key, _), value)| (key, value))
 }
 
 fn outermost(input: &[(&(u32, u32, u32), isize)]) -> (u32, u32, u32) {
@@ -79,26 +91,30 @@ where
     K: ExchangeData + std::hash::Hash,
     V: ExchangeData + std::hash::Hash,
 {
-    let rows = run(workers, epochs, feed, move |collection| top(collection, group, limit.clone()))?;
+    let few = few(epochs);
+    let rows = run(workers, epochs, feed, move |collection| {
+        let first = limit.clone();
+        let groups = if few { collection } else { top_of_groups(collection, group, first) };
+        let limit = limit.clone();
+        groups.reduce(move |key, input, output| keep(limit(key), input, output))
+    })?;
     Ok(by_key(rows))
 }
 
-/// Hierarchical top-N: groups of a key first, then the survivors.
-fn top<'scope, K, V>(
+/// The first level of a hierarchical top-N: what survives in each group of a key.
+fn top_of_groups<'scope, K, V>(
     collection: Collection<'scope, (K, V)>,
     group: fn(&V) -> u32,
-    limit: impl Fn(&K) -> usize + Clone + 'static,
+    limit: impl Fn(&K) -> usize + 'static,
 ) -> Collection<'scope, (K, V)>
 where
     K: ExchangeData + std::hash::Hash,
     V: ExchangeData + std::hash::Hash,
 {
-    let first = limit.clone();
     collection
         .map(move |(key, value)| ((key, group(&value) % GROUPS), value))
-        .reduce(move |(key, _), input, output| keep(first(key), input, output))
+        .reduce(move |(key, _), input, output| keep(limit(key), input, output))
         .map(|((key, _), value)| (key, value))
-        .reduce(move |key, input, output| keep(limit(key), input, output))
 }
 
 /// Values arrive in ascending order.

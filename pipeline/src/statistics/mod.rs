@@ -7,6 +7,7 @@
 mod candidates;
 mod columns;
 pub(crate) mod flow;
+mod kept;
 pub mod nearest;
 mod neighbours;
 pub mod partials;

@@ -21,7 +21,7 @@ use parquet::{
     },
 };
 
-use super::columns::int32s;
+use super::{columns::int32s, kept::Kept};
 use crate::{Error, Result};
 
 /// Reads partials of shards.
@@ -76,12 +76,17 @@ impl PartialSource for MemoryPartials {
 /// groups whose statistics say that they cannot concern the range are not decoded.
 pub struct ParquetPartials<F> {
     fetch: F,
+    kept: Kept,
 }
 
 impl<F: Fn(u32, Partial) -> Result<Bytes> + Send + Sync> ParquetPartials<F> {
     /// `fetch` gives the bytes of the object of (shard, partial).
     pub fn new(fetch: F) -> Self {
-        ParquetPartials { fetch }
+        ParquetPartials { fetch, kept: Kept::default() }
+    }
+
+    fn object(&self, shard: u32, partial: Partial) -> Result<Bytes> {
+        self.kept.get(shard, partial, || (self.fetch)(shard, partial))
     }
 }
 
@@ -96,7 +101,7 @@ impl<F: Fn(u32, Partial) -> Result<Bytes> + Send + Sync> ParquetPartials<F> {
         let named = |e: String| Error::data(format!("partial `{}` of shard {shard}: {e}", partial.name()));
         let schema = partial.schema().project(columns).map_err(|e| Error::bug(e.to_string()))?;
         let schema = Arc::new(schema);
-        let bytes = (self.fetch)(shard, partial)?;
+        let bytes = self.object(shard, partial)?;
         let reader = open(bytes, partial, latents, columns).map_err(|e| named(e.to_string()))?;
         let mut batches = Vec::new();
         for batch in reader {
@@ -119,7 +124,7 @@ impl<F: Fn(u32, Partial) -> Result<Bytes> + Send + Sync> PartialSource for Parqu
     }
 
     fn rows(&self, shard: u32, partial: Partial) -> Result<u64> {
-        let metadata = ParquetMetaDataReader::new().parse_and_finish(&(self.fetch)(shard, partial)?);
+        let metadata = ParquetMetaDataReader::new().parse_and_finish(&self.object(shard, partial)?);
         let metadata = metadata
             .map_err(|e| Error::data(format!("partial `{}` of shard {shard}: {e}", partial.name())))?;
         Ok(metadata.file_metadata().num_rows().unsigned_abs())

@@ -53,11 +53,16 @@ pub struct Publisher<'a> {
 impl<'a> Publisher<'a> {
     /// Computes the totals that all tables share.
     pub fn new(about: About, statistics: &'a Statistics, dictionary: &'a dyn Dictionary) -> Result<Self> {
-        let (totals, pools) = (statistics.run_totals()?, statistics.pools()?);
-        if totals.latents.len() != dictionary.n_latents() {
-            return Err(Error::bug("statistics and dictionary have different numbers of latents"));
-        }
-        let neighbours = statistics.neighbours(&totals)?;
+        let totals = || {
+            let totals = statistics.run_totals()?;
+            if totals.latents.len() != dictionary.n_latents() {
+                return Err(Error::bug("statistics and dictionary have different numbers of latents"));
+            }
+            let neighbours = statistics.neighbours(&totals)?;
+            Ok((totals, neighbours))
+        };
+        let (totals, pools) = rayon::join(totals, || statistics.pools());
+        let ((totals, neighbours), pools) = (totals?, pools?);
         Ok(Publisher { about, statistics, totals, pools, neighbours, dictionary })
     }
 

@@ -15,6 +15,8 @@ use atomflow_workers::{
     stats::{FixedPoint, QualitySums},
 };
 
+use rayon::prelude::*;
+
 use super::{
     columns::{float32s, int32s, int64s, lists, strings},
     flow::{self, Epochs, Feed},
@@ -28,6 +30,9 @@ const ROWS_PER_FLOW: usize = 1 << 18;
 
 /// Latents whose sums are totalled in one dataflow: about 700 bytes each.
 const LATENTS_PER_SUM: u32 = 4096;
+
+/// Ranges of pairs that are merged side by side at most: some 60 MB each.
+const RANGES_AT_A_TIME: usize = 4;
 
 /// One shard joins or leaves the set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -233,8 +238,10 @@ impl Statistics {
     pub fn neighbours(&self, totals: &RunTotals) -> Result<Vec<Vec<Neighbour>>> {
         let fires: Vec<i64> = totals.latents.iter().map(|latent| latent.fires_sampled).collect();
         let mut best = neighbours::Best::new(&fires, self.harvest.neighbours);
-        for range in neighbours::ranges(self.n_latents, self.pairs()?) {
-            self.pair_counts(&range)?.into_iter().for_each(|pair| best.offer(pair));
+        let ranges: Vec<Range<u32>> = neighbours::ranges(self.n_latents, self.pairs()?).collect();
+        for some in ranges.chunks(rayon::current_num_threads().min(RANGES_AT_A_TIME)) {
+            let counts: Result<Vec<_>> = some.par_iter().map(|range| self.pair_counts(range)).collect();
+            counts?.into_iter().flatten().for_each(|pair| best.offer(pair));
         }
         Ok(best.finish())
     }
@@ -281,34 +288,39 @@ impl Statistics {
         range: Range<u32>,
         merged: BTreeMap<(u32, u8), Vec<Ranked>>,
     ) -> Result<BTreeMap<(u32, List, Split), Vec<Sample>>> {
-        let mut found = BTreeMap::<(u32, u8, u32, u64), Vec<(u32, f32)>>::new();
-        let mut wanted = std::collections::BTreeSet::new();
-        for ((latent, slot), entries) in &merged {
-            wanted.extend(entries.iter().map(|entry| (*latent, *slot, entry.3, entry.4)));
-        }
+        let sample = |&(_, seq, start, shard, row): &Ranked| Sample {
+            seq,
+            start,
+            context: ContextRef { shard, row },
+            activations: Vec::new(),
+        };
+        let mut samples: BTreeMap<(u32, u8), Vec<Sample>> =
+            merged.iter().map(|(key, entries)| (*key, entries.iter().map(sample).collect())).collect();
         for shard in self.shards() {
             let batch = self.source.read(shard, Partial::Samples, range.clone())?;
             let (offsets, values) =
                 (lists::<Int32Type>(&batch, "offsets")?, lists::<Float32Type>(&batch, "values")?);
-            for (row, ((latent, slot), value)) in sample_keys_in_order(shard, &batch)?.into_iter().enumerate()
-            {
-                let key = (latent, slot, shard, value.4);
-                if wanted.contains(&key) {
-                    found.insert(key, activations(offsets.row(row), values.row(row)));
+            let keys = sample_keys_in_order(shard, &batch)?;
+            let mut row = 0;
+            for same in keys.chunk_by(|a, b| a.0 == b.0) {
+                let key = same[0].0;
+                // What a dataflow merged is in order, so that an entry is found by halving.
+                if let (Some(entries), Some(samples)) = (merged.get(&key), samples.get_mut(&key)) {
+                    for (at, (_, entry)) in same.iter().enumerate() {
+                        if let Ok(found) = entries.binary_search(entry) {
+                            let at = row + at;
+                            samples[found].activations = activations(offsets.row(at), values.row(at));
+                        }
+                    }
                 }
+                row += same.len();
             }
         }
-        let sample = |latent: u32, slot: u8, (_, seq, start, shard, row): Ranked| Sample {
-            seq,
-            start,
-            context: ContextRef { shard, row },
-            activations: found.get(&(latent, slot, shard, row)).cloned().unwrap_or_default(),
-        };
-        let named = |((latent, slot), entries): ((u32, u8), Vec<Ranked>)| {
+        let named = |((latent, slot), samples)| {
             let (list, split) = from_slot(slot);
-            ((latent, list, split), entries.into_iter().map(|entry| sample(latent, slot, entry)).collect())
+            ((latent, list, split), samples)
         };
-        Ok(merged.into_iter().map(named).collect())
+        Ok(samples.into_iter().map(named).collect())
     }
 
     /// The merged pools: explain, score.

@@ -8,6 +8,7 @@ pub mod context;
 pub mod pool;
 pub mod samples;
 pub mod select;
+pub(crate) mod smallest;
 
 pub use context::Split;
 pub use samples::List;

@@ -3,11 +3,10 @@
 //! "Keep the k smallest of a total order" is associative and commutative: shards can be merged in any
 //! order, and the result is the sample of all their contexts.
 
-use std::collections::BinaryHeap;
-
 use super::{
     HarvestSpec,
     context::{Context, Pair, Split},
+    smallest::{Entry, Smallest},
 };
 use crate::random::{mix, unit};
 
@@ -46,8 +45,9 @@ impl List {
     /// Whether the order of `importance` certainly lies above `limit`: −ln(u) ≥ 1 − u.
     fn exceeds(self, context_hash: u64, latent: u32, peak: f32, limit: u64) -> bool {
         let u = unit(mix(context_hash ^ mix(IMPORTANCE_STREAM ^ u64::from(latent))));
-        // A margin far above the rounding of either side.
-        ((1.0 - u) * (1.0 - 1e-9) / f64::from(peak)).to_bits() > limit
+        // A margin far above the rounding of either side. A list that takes all has a limit that is
+        // no number, and nothing exceeds that.
+        (1.0 - u) * (1.0 - 1e-9) > f64::from_bits(limit) * f64::from(peak)
     }
 
     /// What the list keeps the smallest of; below 2^63, so that tables can hold it as int64.
@@ -62,48 +62,12 @@ impl List {
     }
 }
 
-/// An active context of a latent, with the latent's activations.
-#[derive(Debug, Clone)]
-pub(crate) struct Entry {
-    pub(crate) order: u64,
-    pub(crate) seq: i64,
-    pub(crate) start: i64,
-    pub(crate) context: u64,
-    pub(crate) activations: Box<[(u16, f32)]>,
-}
-
-impl Entry {
-    fn key(&self) -> (u64, i64, i64, u64) {
-        (self.order, self.seq, self.start, self.context)
-    }
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.key().cmp(&other.key())
-    }
-}
-
 /// The lists of all latents.
 #[derive(Debug)]
 pub(crate) struct Samples {
     capacity: [[usize; 3]; 2],
-    /// Largest order on top; index `(latent * 2 + split) * 3 + list`.
-    heaps: Vec<BinaryHeap<Entry>>,
+    /// Index `(latent * 2 + split) * 3 + list`.
+    lists: Vec<Smallest>,
     /// Largest order that each list may still take; index `latent * 2 + split`. Nearly all offers are
     /// refused, and this way one cache line is enough to refuse them.
     limits: Vec<[u64; 3]>,
@@ -111,9 +75,10 @@ pub(crate) struct Samples {
 
 impl Samples {
     pub(crate) fn new(n_latents: usize, spec: &HarvestSpec) -> Self {
+        let capacity = Split::ALL.map(|split| List::ALL.map(|list| spec.capacity(list, split)));
         Samples {
-            capacity: Split::ALL.map(|split| List::ALL.map(|list| spec.capacity(list, split))),
-            heaps: (0..n_latents * 6).map(|_| BinaryHeap::new()).collect(),
+            capacity,
+            lists: (0..n_latents * 6).map(|_| Smallest::default()).collect(),
             limits: vec![[u64::MAX; 3]; n_latents * 2],
         }
     }
@@ -137,49 +102,50 @@ impl Samples {
                 List::Importance if list.exceeds(context_hash, first.latent, peak, limit) => continue,
                 _ => list.order(context_hash, first.latent, peak),
             };
-            taken |= order <= limit && self.offer_to(list, split, order, context, pairs);
+            taken |= order <= limit && self.take(list, split, order, context, pairs);
         }
         taken
     }
 
-    fn offer_to(&mut self, list: List, split: Split, order: u64, context: &Context, pairs: &[Pair]) -> bool {
+    fn take(&mut self, list: List, split: Split, order: u64, context: &Context, pairs: &[Pair]) -> bool {
         let capacity = self.capacity[split as usize][list as usize];
-        let at = pairs[0].latent as usize * 2 + split as usize;
-        let heap = &mut self.heaps[at * 3 + list as usize];
-        let full = heap.len() >= capacity;
-        let key = (order, context.seq, context.start, context.first_row);
-        if capacity == 0 || (full && heap.peek().is_some_and(|worst| worst.key() <= key)) {
+        if capacity == 0 {
             return false;
         }
-        if full {
-            heap.pop();
-        }
-        let activations = pairs.iter().map(|pair| (pair.offset, pair.value)).collect();
-        heap.push(Entry { order, seq: key.1, start: key.2, context: key.3, activations });
-        if heap.len() == capacity {
-            self.limits[at][list as usize] = heap.peek().map_or(u64::MAX, |worst| worst.order);
+        let at = pairs[0].latent as usize * 2 + split as usize;
+        let entry = Entry::new(order, context.seq, context.start, context.first_row);
+        let activations = pairs.iter().map(|pair| (pair.offset, pair.value));
+        if let Some(limit) = self.lists[at * 3 + list as usize].push(capacity, entry, activations) {
+            self.limits[at][list as usize] = limit;
         }
         true
     }
 
-    /// Identities of the contexts that some list holds, with repetitions.
-    pub(crate) fn contexts(&self) -> impl Iterator<Item = u64> {
-        self.heaps.iter().flatten().map(|entry| entry.context)
+    /// Cuts every list to its capacity and sorts it; nothing is offered afterwards.
+    pub(crate) fn settle(&mut self) {
+        for (at, list) in self.lists.iter_mut().enumerate() {
+            list.settle(self.capacity[at / 3 % 2][at % 3]);
+        }
     }
 
-    /// Everything, by latent, then list, then split, then order; frees as it goes.
-    pub(crate) fn drain(self, mut each: impl FnMut(u32, List, Split, Entry)) {
-        let mut heaps = self.heaps.into_iter();
+    /// Identities of the contexts that some list holds, with repetitions.
+    pub(crate) fn contexts(&self) -> impl Iterator<Item = u64> {
+        self.lists.iter().flat_map(Smallest::entries).map(|entry| entry.context)
+    }
+
+    /// Everything, by latent, then list, then split, then order; frees as it goes. Lists are settled.
+    pub(crate) fn drain(self, mut each: impl FnMut(u32, List, Split, &Entry, &[(u16, f32)])) {
+        let mut lists = self.lists.into_iter();
         for latent in 0.. {
-            let mut lists: Vec<Vec<Entry>> =
-                heaps.by_ref().take(6).map(BinaryHeap::into_sorted_vec).collect();
-            if lists.is_empty() {
+            let of_latent: Vec<Smallest> = lists.by_ref().take(6).collect();
+            if of_latent.is_empty() {
                 return;
             }
             for list in List::ALL {
                 for split in Split::ALL {
-                    let entries = std::mem::take(&mut lists[split as usize * 3 + list as usize]);
-                    entries.into_iter().for_each(|entry| each(latent, list, split, entry));
+                    let held = &of_latent[split as usize * 3 + list as usize];
+                    let entries = held.entries().iter();
+                    entries.for_each(|entry| each(latent, list, split, entry, held.activations(entry)));
                 }
             }
         }

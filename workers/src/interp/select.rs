@@ -260,8 +260,12 @@ fn random_inactive(
 ) -> Vec<Example> {
     let mut draws: Vec<_> =
         (0..free.len()).filter(|&at| free[at]).map(|at| pool.draw(INACTIVE_STREAM, latent, at)).collect();
+    let wanted = spec.part(split, spec.random_inactive);
+    if wanted < draws.len() {
+        draws.select_nth_unstable(wanted);
+        draws.truncate(wanted);
+    }
     draws.sort_unstable();
-    draws.truncate(spec.part(split, spec.random_inactive));
     let take = |(rank, &(_, at)): (usize, &(u64, usize))| {
         free[at] = false;
         negative(split, Kind::RandomInactive, rank, pool.contexts[at].context())
@@ -278,32 +282,32 @@ fn hard_negatives(
     free: &mut [bool],
 ) -> Vec<Example> {
     let wanted = spec.part(split, spec.hard_negatives);
-    let mut queues: Vec<(u32, Vec<usize>)> =
-        neighbours.iter().map(|&neighbour| (neighbour, queue(latent, neighbour, pool, free))).collect();
-    let mut examples = Vec::new();
-    while examples.len() < wanted && queues.iter().any(|(_, queue)| !queue.is_empty()) {
-        for (neighbour, queue) in &mut queues {
-            let next = std::iter::from_fn(|| queue.pop()).find(|&at| free[at]);
-            let (Some(at), true) = (next, examples.len() < wanted) else { continue };
+    let mut examples: Vec<Example> = Vec::new();
+    loop {
+        let before = examples.len();
+        for &neighbour in neighbours {
+            if examples.len() == wanted {
+                return examples;
+            }
+            let Some(at) = next(latent, neighbour, pool, free) else { continue };
             free[at] = false;
             let mut example =
                 negative(split, Kind::HardNegative, examples.len(), pool.contexts[at].context());
-            example.neighbour = Some((*neighbour, pool.contexts[at].activations(*neighbour)));
+            example.neighbour = Some((neighbour, pool.contexts[at].activations(neighbour)));
             examples.push(example);
         }
+        if examples.len() == before {
+            return examples;
+        }
     }
-    examples
 }
 
-/// Free contexts in which `neighbour` fires, the first draw last.
-fn queue(latent: u32, neighbour: u32, pool: &PoolIndex, free: &[bool]) -> Vec<usize> {
-    let mut draws: Vec<_> = pool
-        .firing(neighbour)
-        .filter(|&at| free[at])
-        .map(|at| pool.draw(NEGATIVE_STREAM, latent, at))
-        .collect();
-    draws.sort_unstable_by(|a, b| b.cmp(a));
-    draws.into_iter().map(|(_, at)| at).collect()
+/// The free context with the first draw among those in which `neighbour` fires. Few are taken of each
+/// neighbour, so looking through all again costs less than sorting them.
+fn next(latent: u32, neighbour: u32, pool: &PoolIndex, free: &[bool]) -> Option<usize> {
+    let drawn =
+        pool.firing(neighbour).filter(|&at| free[at]).map(|at| pool.draw(NEGATIVE_STREAM, latent, at));
+    drawn.min().map(|(_, at)| at)
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ use super::{
     lanes::LaneStarts,
     real::Real,
     strip::{self, Columns, Strip},
-    tiled::TILE,
 };
 use crate::codes::Codes;
 
@@ -135,13 +134,6 @@ pub fn lane_runs(rows: &[u32], lanes: LaneStarts, runs: &mut Vec<Range<usize>>) 
     }
 }
 
-/// [`lane_runs`] in a list of their own.
-pub fn runs_of(rows: &[u32], lanes: LaneStarts) -> Vec<Range<usize>> {
-    let mut runs = Vec::new();
-    lane_runs(rows, lanes, &mut runs);
-    runs
-}
-
 /// `total += Σ_runs Σ_{i in run} weights[i]·(y[rows[i]] − centre)`: the sum of each run apart, the
 /// runs added in order. `y` is `[rows, d]`, `centre` (if any) and `total` `[d]`.
 #[derive(Debug)]
@@ -165,12 +157,6 @@ impl<R: Real> SumRows<'_, R> {
     #[inline(always)]
     pub fn run(mut self) {
         strip::walk::<4>(self.total.len(), &mut self);
-    }
-
-    /// Does it in strips that one tile holds, see [`super::tiled`].
-    #[inline(always)]
-    pub fn run_in_tile(mut self) {
-        strip::walk::<{ TILE / 16 }>(self.total.len(), &mut self);
     }
 }
 
@@ -261,7 +247,7 @@ mod tests {
     #[test]
     fn runs_end_where_lanes_end() {
         let runs = |rows: &[u32], lanes: &[usize]| {
-            let mut runs = runs_of(&[0], &[0, 1]);
+            let mut runs = vec![0..1];
             lane_runs(rows, lanes, &mut runs);
             runs
         };
@@ -304,38 +290,6 @@ mod tests {
         assert_eq!(of(&[0, 4]), 1.0);
         assert_eq!(of(&[0, 2, 4]), 0.0);
         assert_eq!(of(&[0, 1, 1, 3, 4]), 1.0);
-    }
-
-    struct SumInTile<'a>(SumRows<'a, f32>);
-
-    impl Kernel for SumInTile<'_> {
-        type Output = ();
-
-        #[inline(always)]
-        fn run(self) {
-            self.0.run_in_tile();
-        }
-    }
-
-    #[test]
-    fn tiles_change_no_bit() {
-        let (lanes, rows, weights) = ([0, 3, 3, 8], [0u32, 2, 4, 5, 7], [0.3f32, -1.7, 0.01, 2.0, -0.6]);
-        let runs = runs_of(&rows, &lanes);
-        for d in [1usize, 31, 32, 33, 100] {
-            let y: Vec<f32> = (0..8 * d).map(|i| ((i * 37 + 11) % 97) as f32 / 31.0 - 1.0).collect();
-            let centre: Vec<f32> = (0..d).map(|i| ((i * 5) % 7) as f32 / 9.0).collect();
-            let expected = sum(Path::Portable, &lanes, &rows, &weights, &y, &centre);
-            let tiled = crate::kernels::tiled::Tiled::of(&y, &centre);
-            for path in Path::available() {
-                let mut total = vec![0.0; d.div_ceil(TILE) * TILE];
-                for (y, total) in tiled.tiles().zip(total.chunks_mut(TILE)) {
-                    let (runs, rows, weights) = (&runs, &rows, &weights);
-                    path.run(SumInTile(SumRows { runs, rows, weights, y, centre: None, total }));
-                }
-                assert_eq!(total[..d], expected, "{path:?} d={d}");
-                assert!(total[d..].iter().all(|&v| v == 0.0));
-            }
-        }
     }
 
     /// Widths that end in every kind of strip, against the definition element by element.

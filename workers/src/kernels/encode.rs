@@ -6,15 +6,22 @@
 
 mod avx512;
 mod block;
+mod by_latent;
 mod candidates;
 mod heads;
+mod lists;
+#[cfg(target_arch = "x86_64")]
+mod offer;
 mod order;
 mod quantise;
+#[cfg(target_arch = "x86_64")]
+mod registers;
 mod rescore;
 mod rows;
 mod screen;
 mod sink;
 mod vnni;
+mod walk;
 
 use rayon::prelude::*;
 
@@ -22,7 +29,7 @@ use self::{
     block::block_rows,
     rows::{Rows, assemble},
     screen::Call,
-    sink::{Above, BatchTop, RowTop, Sink, cut},
+    sink::{Above, BatchTop, Both, RowTop, Sink, among, cut},
 };
 pub use self::{
     heads::{HeadCodes, Heads},
@@ -56,6 +63,16 @@ pub enum Selection<'a, R> {
     BatchTopK(usize),
     /// All above θ (JumpReLU; BatchTopK at inference): one θ per latent, or a single one for all.
     Above(&'a [R]),
+}
+
+/// A second selection from the same pre-activations: of each row the `k` largest positive ones among
+/// some latents.
+#[derive(Debug, Clone, Copy)]
+pub struct Among<'a> {
+    /// The latents, ascending.
+    pub latents: &'a [u32],
+    /// Latents kept per row.
+    pub k: usize,
 }
 
 /// What was selected.
@@ -134,13 +151,31 @@ impl<'a, R: Real> Encoder<'a, R> {
         b_dec: &[R],
         selection: Selection<R>,
     ) -> Selected<R> {
+        self.select_also(path, screen, x, b_dec, selection, None).0
+    }
+
+    /// [`Encoder::select`], and what `among` asks for: in f32 from the same product, with the
+    /// pre-screen, which leaves most pre-activations unknown, from a product of those latents alone.
+    pub fn select_also(
+        &self,
+        path: Path,
+        screen: Screen,
+        x: &[R],
+        b_dec: &[R],
+        selection: Selection<R>,
+        among: Option<Among>,
+    ) -> (Selected<R>, Option<Selected<R>>) {
         if let (Screen::Int8, Selection::TopK(k)) = (screen, selection)
             && let Some(selected) = R::screened(Call { encoder: *self, path, x, b_dec, k })
         {
-            return selected;
+            let apart = |Among { latents, k }| {
+                let encoder = Encoder::subset(self.w_enc, self.b_enc, self.d_in, latents);
+                encoder.select(path, screen, x, b_dec, Selection::TopK(k))
+            };
+            return (selected, among.map(apart));
         }
-        let (blocks, threshold) = self.select_blocks(path, x, b_dec, selection);
-        self.finish(blocks, threshold)
+        let (blocks, also, threshold) = self.select_both(path, x, b_dec, selection, among);
+        (self.finish(blocks, threshold), among.map(|_| self.finish(also, None)))
     }
 
     /// Pairs by block, and the threshold where there is one.
@@ -151,21 +186,35 @@ impl<'a, R: Real> Encoder<'a, R> {
         b_dec: &[R],
         selection: Selection<R>,
     ) -> (Vec<Rows<R>>, Option<R>) {
+        let (blocks, _, threshold) = self.select_both(path, x, b_dec, selection, None);
+        (blocks, threshold)
+    }
+
+    /// Pairs by block, those of `among` by block, and the threshold where there is one.
+    fn select_both(
+        &self,
+        path: Path,
+        x: &[R],
+        b_dec: &[R],
+        selection: Selection<R>,
+        among: Option<Among>,
+    ) -> (Vec<Rows<R>>, Vec<Rows<R>>, Option<R>) {
         let room = |k: usize| k.saturating_mul(x.len() / self.d_in.max(1));
-        let mut blocks = match selection {
-            Selection::TopK(k) => self.blocks(path, x, b_dec, |rows| RowTop::<R, false>::new(rows, k)),
-            Selection::AbsTopK(k) => self.blocks(path, x, b_dec, |rows| RowTop::<R, true>::new(rows, k)),
-            Selection::BatchTopK(k) => self.blocks(path, x, b_dec, |rows| BatchTop::new(rows, room(k))),
+        let call = Blocks { encoder: self, path, x, b_dec, among };
+        let (mut blocks, also) = match selection {
+            Selection::TopK(k) => call.each(|rows| RowTop::<R, false>::new(rows, k)),
+            Selection::AbsTopK(k) => call.each(|rows| RowTop::<R, true>::new(rows, k)),
+            Selection::BatchTopK(k) => call.each(|rows| BatchTop::new(rows, room(k))),
             Selection::Above(thresholds) => {
                 let of_columns = self.thresholds(thresholds);
-                self.blocks(path, x, b_dec, |rows| Above::new(rows, of_columns.clone(), WIDEST_PANEL))
+                call.each(|rows| Above::new(rows, of_columns.clone(), WIDEST_PANEL))
             }
         };
         let threshold = match selection {
             Selection::BatchTopK(k) => cut(&mut blocks, room(k)),
             _ => None,
         };
-        (blocks, threshold)
+        (blocks, also, threshold)
     }
 
     /// One threshold per column.
@@ -174,16 +223,12 @@ impl<'a, R: Real> Encoder<'a, R> {
         (0..self.columns()).map(of).collect()
     }
 
-    fn blocks<S: Sink<R>>(
-        &self,
-        path: Path,
-        x: &[R],
-        b_dec: &[R],
-        sink: impl Fn(usize) -> S + Sync,
-    ) -> Vec<S::Kept> {
-        let d = self.d_in;
-        let of = |x: &[R]| block::run(path, *self, x, b_dec, sink(x.len() / d));
-        x.par_chunks(block_rows(x.len() / d) * d).map(of).collect()
+    /// The columns of `latents`, by panel.
+    fn listed(&self, latents: &[u32]) -> among::Listed {
+        #[allow(clippy::cast_possible_truncation, reason = "latents are counted in u32")]
+        let is_listed = |&column: &u32| latents.binary_search(&(self.latent(column as usize) as u32)).is_ok();
+        #[allow(clippy::cast_possible_truncation, reason = "latents are counted in u32")]
+        among::Listed::new((0..self.columns() as u32).filter(is_listed).collect(), self.columns())
     }
 
     fn finish(&self, mut blocks: Vec<Rows<R>>, threshold: Option<R>) -> Selected<R> {
@@ -192,6 +237,30 @@ impl<'a, R: Real> Encoder<'a, R> {
         }
         let (codes, values) = assemble(&blocks, self.b_enc.len());
         Selected { codes, values, threshold, screening: Screening::default() }
+    }
+}
+
+/// A batch to be cut into blocks.
+struct Blocks<'a, R> {
+    encoder: &'a Encoder<'a, R>,
+    path: Path,
+    x: &'a [R],
+    b_dec: &'a [R],
+    among: Option<Among<'a>>,
+}
+
+impl<R: Real> Blocks<'_, R> {
+    /// What a sink per block keeps of all columns, and of the columns of `among`.
+    fn each<S: Sink<R>>(&self, sink: impl Fn(usize) -> S + Sync) -> (Vec<S::Kept>, Vec<Rows<R>>) {
+        let Blocks { encoder, path, x, b_dec, among } = *self;
+        let d = encoder.d_in;
+        let listed = among.map(|among| (encoder.listed(among.latents), among.k));
+        let of = |x: &[R]| {
+            let rows = x.len() / d;
+            let also = listed.as_ref().map(|(listed, k)| among::Top::new(rows, *k, listed));
+            block::run(path, *encoder, x, b_dec, Both { all: sink(rows), also })
+        };
+        x.par_chunks(block_rows(x.len() / d) * d).map(of).unzip()
     }
 }
 

@@ -5,8 +5,11 @@
 //! second time from memory again: at `d_in` 768 and k 32 a row's atoms are 96 KiB, more than L1 and
 //! far less than L2.
 
+mod few;
+
 use rayon::prelude::*;
 
+pub use self::few::residual_of_few;
 use super::{
     gather::decoded,
     lanes::{self, Block, LaneStarts, Moments},
@@ -153,8 +156,11 @@ pub(super) fn project<R: Real>(e: &[R], latents: &[u32], w_dec: &[R], dots: &mut
         }
         *dots = vector::dot4(e, atoms);
     }
-    for (&latent, dot) in rest.iter().zip(dots_of_rest) {
-        *dot = vector::dot(e, &w_dec[latent as usize * d..][..d]);
+    // The last ones with a fourth more than once: two or three single products take as long each.
+    if let Some(&last) = rest.last() {
+        let atom = |j: usize| &w_dec[*rest.get(j).unwrap_or(&last) as usize * d..][..d];
+        let four = vector::dot4(e, [atom(0), atom(1), atom(2), atom(3)]);
+        dots_of_rest.copy_from_slice(&four[..rest.len()]);
     }
 }
 
@@ -184,6 +190,7 @@ mod tests {
     fn every_path_and_width_equals_the_definition() {
         let (rows, n, lanes) = (150, 30, [0, 70, 70, 150]);
         let codes = code(rows, n);
+        let latents: Vec<u32> = (0..n as u32).collect();
         for d in [1, 7, 16, 33, 64, 100, 144] {
             let (x, w_dec, offset) = (uniform(rows * d, 1), uniform(n * d, 2), uniform(d, 3));
             let coded = Coded { codes: &codes, values: &codes.values, w_dec: &w_dec, offset: &offset };
@@ -201,6 +208,9 @@ mod tests {
                 let fast = residual(path, &x, &coded, &lanes, vec![f32::NAN; 9]);
                 assert_eq!(fast.e, e, "{path:?} d={d}");
                 assert_eq!(fast.along_atoms, along_atoms, "{path:?} d={d}");
+                let few = residual_of_few(path, &x, &coded, &latents, &lanes, vec![f32::NAN; 9]);
+                assert_eq!((&few.e, &few.along_atoms), (&e, &along_atoms), "{path:?} d={d}");
+                assert_eq!(few.moments, fast.moments, "{path:?} d={d}");
                 assert!((fast.moments.squared_norm - squares).abs() < 1e-5 * squares, "{path:?} d={d}");
                 let sums = (0..d).map(|c| e.chunks(d).map(|row| f64::from(row[c])).sum::<f64>());
                 fast.moments.column_sums.iter().zip(sums).for_each(|(a, b)| assert!((a - b).abs() < 1e-9));

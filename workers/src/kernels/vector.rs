@@ -36,7 +36,7 @@ pub fn dot4<R: Real>(a: &[R], rows: [&[R]; 4]) -> [R; 4] {
         fma_lanes(x, y3, &mut s3);
     }
     let tail = a.len() / LANES * LANES;
-    let mut totals = [fold_apart(&s0), fold_apart(&s1), fold_apart(&s2), fold_apart(&s3)];
+    let mut totals = fold_apart(&[s0, s1, s2, s3]);
     for (total, row) in totals.iter_mut().zip(rows) {
         for (&x, &y) in a[tail..].iter().zip(&row[tail..]) {
             *total = x.fma(y, *total);
@@ -67,10 +67,11 @@ fn fold<R: Real>(sums: [R; LANES]) -> R {
 }
 
 /// [`fold`] out of line: inlined four times, LLVM sees four equal sums, turns the loop before them by
-/// 90 degrees and gathers floats one by one (2.5 times slower in all, rustc 1.95).
+/// 90 degrees and gathers floats one by one (2.5 times slower in all, rustc 1.95). All four in one array,
+/// copied for the call: a sum whose own address is given away is stored in every turn of the loop.
 #[inline(never)]
-fn fold_apart<R: Real>(sums: &[R; LANES]) -> R {
-    fold(*sums)
+fn fold_apart<R: Real>(sums: &[[R; LANES]; 4]) -> [R; 4] {
+    sums.map(fold)
 }
 
 /// The upper half on the lower one. Fixed lengths, so that each halving is one vector operation.

@@ -9,12 +9,7 @@ use super::{
     gradient::Term,
     objective::{Loss, Part},
 };
-use crate::kernels::{
-    Real,
-    encode::{Encoder, Selected, Selection},
-    residual::Coded,
-    vector,
-};
+use crate::kernels::{Real, encode::Selected, residual::Coded, vector};
 
 /// How strongly dead latents are taught.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -47,18 +42,17 @@ impl AuxK {
             return;
         }
         let p = step.parameters;
-        let encoder = Encoder::subset(&p.w_enc.value, &p.b_enc.value, p.d_in, step.dead);
-        let Selected { codes, mut values, .. } =
-            encoder.select(step.path, step.screen, step.x, loss.centre(), Selection::TopK(self.k));
+        let Selected { codes, mut values, .. } = loss.select_dead();
         let nothing = vec![R::ZERO; p.d_out()];
         let coded = Coded { codes: &codes, values: &values, w_dec: &p.w_dec.value, offset: &nothing };
-        let left = loss.residual(&main.e, &coded);
+        let left = loss.residual_of_dead(&main.e, &coded);
         let few = (step.dead.len() as f64 / self.k as f64).min(1.0);
         let rate = R::of(-2.0 * self.coefficient * few / scatter);
         let mut slope = left.along_atoms;
         vector::scale(rate, &mut slope);
         vector::scale(rate, &mut values);
-        let term = Term::new(&codes, &values, &slope, left.e).shared_rows(step.x, loss.centre());
+        let term = Term::new(&codes, &values, &slope, left.e);
+        let term = term.shared_rows(step.path, step.dead, step.lanes, step.x, loss.centre());
         loss.add_aux(self.coefficient, few * left.moments.squared_norm / scatter, term);
     }
 }

@@ -131,6 +131,7 @@ impl<R: Real> Case<R> {
             lanes: &self.lanes,
             scatter,
             dead: &self.dead,
+            k_aux: if self.aux.coefficient > 0.0 { self.aux.k } else { 0 },
             number: self.number.0,
             steps: self.number.1,
         };
@@ -146,9 +147,8 @@ fn dense<R: Real>(p: &Parameters<R>, backward: &Backward<R>) -> Vec<Vec<f64>> {
     let gradient = &backward.gradient;
     let (mut grad, mut out) = (LatentGrad::new(p.d_in, p.d_out()), vec![Vec::new(); 4]);
     let mut through = vec![0f64; p.d_in];
-    let shared = gradient.shared(0..p.n_latents());
     for latent in 0..p.n_latents() {
-        gradient.latent(latent, &shared, &mut grad);
+        gradient.latent(latent, &mut grad);
         let pull = gradient.pull.as_ref().map_or(0.0, |pull| pull[latent].f64());
         out[0].extend(grad.w_enc.iter().map(|v| v.f64()));
         out[1].push(grad.b_enc.f64());

@@ -6,11 +6,11 @@ use super::rooms::Rooms;
 use crate::{
     codes::Codes,
     kernels::{
-        Real,
-        csc::{self, ByLatent, Entries, SumRows},
+        Path, Real,
+        csc::{self, ByLatent, SumRows},
+        lanes::LaneStarts,
         prefetch,
-        tiled::{self, TILE, Tiled},
-        vector,
+        tiled::{SharedRows, TiledSums},
     },
 };
 
@@ -22,27 +22,30 @@ pub struct Term<R> {
     pub by_latent: ByLatent<R>,
     /// `[rows, d_in]`.
     pub y: Vec<R>,
-    /// `y` and `x − b_dec` once more, if the latents of this term share most rows.
-    tiles: Option<[Tiled<R>; 2]>,
+    /// The sums over rows, if the latents of this term share most of them.
+    sums: Option<TiledSums<R>>,
 }
 
 impl<R: Real> Term<R> {
     /// Each pair adds `decoder·y` to the gradient of its atom and `encoder·(x − b_dec)` to that of its
     /// encoder row. Without `y` no atom is concerned.
     pub fn new(codes: &Codes, decoder: &[R], encoder: &[R], y: Vec<R>) -> Self {
-        Term { by_latent: ByLatent::of(codes, decoder, encoder), y, tiles: None }
+        Term { by_latent: ByLatent::of(codes, decoder, encoder), y, sums: None }
     }
 
     /// [`Term::new`] of the pairs whose latent is in `latents`.
     pub fn of_latents(latents: Range<usize>, codes: &Codes, decoder: &[R], encoder: &[R], y: Vec<R>) -> Self {
-        Term { by_latent: ByLatent::of_latents(codes, decoder, encoder, latents), y, tiles: None }
+        Term { by_latent: ByLatent::of_latents(codes, decoder, encoder, latents), y, sums: None }
     }
 
-    /// For a code in which each latent is in many rows. The sums have the same terms, added to those
-    /// of other terms of the loss at the end.
-    pub fn shared_rows(self, x: &[R], centre: &[R]) -> Self {
-        let zeros = vec![R::ZERO; centre.len() * self.y.len() / x.len().max(1)];
-        Term { tiles: Some([Tiled::of(&self.y, &zeros), Tiled::of(x, centre)]), ..self }
+    /// For a code of `latents` alone, each in many rows. The sums have the same terms, added to those
+    /// of other terms of the loss at the end. Changes nothing where `y` and `x` differ in width.
+    pub fn shared_rows(self, path: Path, latents: &[u32], lanes: LaneStarts, x: &[R], centre: &[R]) -> Self {
+        if self.y.len() != x.len() {
+            return self;
+        }
+        let shared = SharedRows { by_latent: &self.by_latent, latents, lanes, y: &self.y, x, centre };
+        Term { sums: Some(TiledSums::of(path, &shared)), ..self }
     }
 }
 
@@ -91,61 +94,11 @@ impl<R: Real> LatentGrad<R> {
     }
 }
 
-/// What the terms with shared rows add to the gradients of some consecutive latents.
-#[derive(Debug)]
-pub struct Shared<R> {
-    first: usize,
-    /// Columns of a row of each sum, in whole tiles; empty if no term has shared rows.
-    w_dec: (usize, Vec<R>),
-    w_enc: (usize, Vec<R>),
-}
-
-impl<R: Real> Shared<R> {
-    #[inline(always)]
-    fn add_to(&self, latent: usize, grad: &mut LatentGrad<R>) {
-        let at = latent - self.first;
-        for ((width, sums), total) in [(&self.w_dec, &mut grad.w_dec), (&self.w_enc, &mut grad.w_enc)] {
-            if *width > 0 {
-                let d = total.len();
-                vector::add(&sums[at * width..at * width + d], total);
-            }
-        }
-    }
-}
-
 impl<R: Real> Gradient<'_, R> {
-    /// Whether [`Gradient::shared`] has work to share: then it wants many latents at once.
-    pub fn shares_rows(&self) -> bool {
-        self.terms.iter().any(|term| term.tiles.is_some())
-    }
-
-    /// The part of the gradients of `latents` that is summed tile by tile.
+    /// The raw gradient of one latent's parameters, before projection. Says whether the latent is in any
+    /// code; if not, `grad` is zero.
     #[inline(always)]
-    pub fn shared(&self, latents: Range<usize>) -> Shared<R> {
-        let zeros = |d: usize| {
-            let width = if self.shares_rows() { tiled::padded(d) } else { 0 };
-            (width, vec![R::ZERO; width * latents.len()])
-        };
-        let (w_dec, w_enc) = (zeros(self.offset.len()), zeros(self.centre.len()));
-        let mut shared = Shared { first: latents.start, w_dec, w_enc };
-        for term in &self.terms {
-            if let Some([y, x]) = &term.tiles {
-                let with_runs = |latent| {
-                    let entries = term.by_latent.entries(latent);
-                    (csc::runs_of(entries.rows, self.lanes), entries)
-                };
-                let entries: Vec<_> = latents.clone().map(with_runs).collect();
-                add_tiles::<R, false>(y, &entries, &mut shared.w_dec.1);
-                add_tiles::<R, true>(x, &entries, &mut shared.w_enc.1);
-            }
-        }
-        shared
-    }
-
-    /// The raw gradient of one latent's parameters, before projection, given the [`Gradient::shared`]
-    /// of a range it is in. Says whether the latent is in any code; if not, `grad` is zero.
-    #[inline(always)]
-    pub fn latent(&self, latent: usize, shared: &Shared<R>, grad: &mut LatentGrad<R>) -> bool {
+    pub fn latent(&self, latent: usize, grad: &mut LatentGrad<R>) -> bool {
         grad.w_enc.fill(R::ZERO);
         grad.w_dec.fill(R::ZERO);
         grad.through = R::ZERO;
@@ -153,7 +106,10 @@ impl<R: Real> Gradient<'_, R> {
         for term in &self.terms {
             touched |= self.add(term, latent, grad);
         }
-        shared.add_to(latent, grad);
+        for sums in self.terms.iter().filter_map(|term| term.sums.as_ref()) {
+            #[allow(clippy::cast_possible_truncation, reason = "latents are counted in u32")]
+            sums.add_to(latent as u32, &mut grad.w_dec, &mut grad.w_enc);
+        }
         grad.b_enc = self.bias.as_ref().map_or(grad.through, |bias| bias[latent]);
         touched
     }
@@ -162,7 +118,7 @@ impl<R: Real> Gradient<'_, R> {
     #[inline(always)]
     pub fn prefetch(&self, latent: usize) {
         let (d_in, d_out) = (self.centre.len(), self.offset.len());
-        for term in self.terms.iter().filter(|term| term.tiles.is_none()) {
+        for term in self.terms.iter().filter(|term| term.sums.is_none()) {
             for &row in term.by_latent.entries(latent).rows.iter().take(16) {
                 if !term.y.is_empty() {
                     prefetch::soon(&term.y[row as usize * d_out..][..d_out]);
@@ -177,7 +133,7 @@ impl<R: Real> Gradient<'_, R> {
         let entries = term.by_latent.entries(latent);
         let (rows, LatentGrad { w_enc, w_dec, through, runs, .. }) = (entries.rows, grad);
         csc::lane_runs(rows, self.lanes, runs);
-        if term.tiles.is_none() {
+        if term.sums.is_none() {
             if !term.y.is_empty() {
                 let weights = entries.decoder;
                 SumRows { runs, rows, weights, y: &term.y, centre: None, total: w_dec }.run();
@@ -200,22 +156,5 @@ impl<R: Real> Gradient<'_, R> {
     /// Gives the memory of the terms back.
     pub fn vacate(self, rooms: &mut Rooms<R>) {
         self.terms.into_iter().for_each(|term| rooms.give(term.y));
-    }
-}
-
-/// Adds to each latent's row of `sums` its weighted rows of `tiled`, all latents tile by tile.
-#[inline(always)]
-fn add_tiles<R: Real, const ENCODER: bool>(
-    tiled: &Tiled<R>,
-    latents: &[(Vec<Range<usize>>, Entries<R>)],
-    sums: &mut [R],
-) {
-    let width = sums.len() / latents.len().max(1);
-    for (tile, y) in tiled.tiles().enumerate() {
-        for (latent, (runs, entries)) in latents.iter().enumerate() {
-            let weights = if ENCODER { entries.encoder } else { entries.decoder };
-            let total = &mut sums[latent * width + tile * TILE..][..TILE];
-            SumRows { runs, rows: entries.rows, weights, y, centre: None, total }.run_in_tile();
-        }
     }
 }

@@ -13,6 +13,7 @@ pub mod gradient;
 pub mod init;
 pub mod median;
 pub mod objective;
+pub mod outside;
 pub mod parameters;
 pub mod rooms;
 pub mod sae;

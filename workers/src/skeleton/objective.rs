@@ -14,10 +14,10 @@ use crate::{
     codes::Codes,
     kernels::{
         Path, Real,
-        encode::{Encoder, Screen, Selected, Selection},
+        encode::{Among, Encoder, Screen, Selected, Selection},
         lanes::{LaneStarts, Moments},
         nested::{Nested, Prefixes, nested},
-        residual::{Coded, Residual, residual},
+        residual::{Coded, Residual, residual, residual_of_few},
         vector,
     },
 };
@@ -69,6 +69,8 @@ pub struct Step<'batch, 'learner, R> {
     pub scatter: f64,
     /// Dead latents, ascending.
     pub dead: &'learner [u32],
+    /// How many of them the auxiliary loss will want per row; 0 if there is none.
+    pub k_aux: usize,
     /// Number of this step, counted from 1.
     pub number: u64,
     /// Steps of the whole run.
@@ -112,6 +114,13 @@ pub struct Part<R> {
     rate: R,
 }
 
+impl<R: Copy> Part<R> {
+    /// What `e` is multiplied by in the gradient of what is decoded: `−2·scale`.
+    pub fn rate(&self) -> R {
+        self.rate
+    }
+}
+
 /// Everything known after the forward pass, ready to be turned into gradients latent by latent.
 #[derive(Debug)]
 pub struct Backward<'batch, R> {
@@ -135,6 +144,8 @@ pub struct Loss<'batch, 'learner, 'rooms, R> {
     nnz: usize,
     fired: Vec<bool>,
     gradient: Gradient<'batch, R>,
+    /// Dead latents that were selected with the main code, from the same product.
+    dead: Option<Selected<R>>,
 }
 
 impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
@@ -154,14 +165,56 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
             extras: p.extras.iter().map(zeros).collect(),
         };
         let losses = Losses { scatter: step.scatter, ..Losses::default() };
-        Loss { step, rooms, losses, nnz: 0, fired: vec![false; p.n_latents()], gradient }
+        Loss { step, rooms, losses, nnz: 0, fired: vec![false; p.n_latents()], gradient, dead: None }
     }
 
-    /// Pre-activations that become codes.
-    pub fn select(&self, selection: Selection<R>) -> Selected<R> {
-        let p = self.step.parameters;
+    /// Pre-activations that become codes. The first time, those of dead latents are kept for AuxK, too.
+    pub fn select(&mut self, selection: Selection<R>) -> Selected<R> {
+        let (step, p) = (self.step, self.step.parameters);
         let encoder = Encoder::all(&p.w_enc.value, &p.b_enc.value, p.d_in);
-        encoder.select(self.step.path, self.step.screen, self.step.x, &self.gradient.centre, selection)
+        let wanted = self.dead.is_none() && step.k_aux > 0 && !step.dead.is_empty();
+        let among = wanted.then_some(Among { latents: step.dead, k: step.k_aux });
+        let centre = &self.gradient.centre;
+        let (selected, dead) = encoder.select_also(step.path, step.screen, step.x, centre, selection, among);
+        self.dead = dead.or(self.dead.take());
+        selected
+    }
+
+    /// Pre-activations of dead latents that become codes of the auxiliary loss.
+    pub(super) fn select_dead(&mut self) -> Selected<R> {
+        let (step, p) = (self.step, self.step.parameters);
+        let encoder = Encoder::subset(&p.w_enc.value, &p.b_enc.value, p.d_in, step.dead);
+        let own = || {
+            let selection = Selection::TopK(step.k_aux);
+            encoder.select(step.path, step.screen, step.x, &self.gradient.centre, selection)
+        };
+        self.dead.take().unwrap_or_else(own)
+    }
+
+    /// The residual of any target against a code of dead latents alone.
+    pub(super) fn residual_of_dead(&mut self, target: &[R], coded: &Coded<R>) -> Residual<R> {
+        let (step, room) = (self.step, self.rooms.take());
+        residual_of_few(step.path, target, coded, step.dead, step.lanes, room)
+    }
+
+    /// The `k·rows` pre-activations of the batch that are largest after each latent's are multiplied by
+    /// its weight, `[n_latents]`, positive; values are without the weight, the threshold is with it.
+    pub fn select_weighted(&self, k: usize, weights: &[R]) -> Selected<R> {
+        let p = self.step.parameters;
+        let mut w_enc = p.w_enc.value.clone();
+        w_enc.chunks_exact_mut(p.d_in).zip(weights).for_each(|(row, &weight)| vector::scale(weight, row));
+        let b_enc: Vec<R> = p.b_enc.value.iter().zip(weights).map(|(&b, &weight)| b * weight).collect();
+        let encoder = Encoder::all(&w_enc, &b_enc, p.d_in);
+        let (step, selection) = (&self.step, Selection::BatchTopK(k));
+        let mut selected = encoder.select(step.path, Screen::Off, step.x, &self.gradient.centre, selection);
+        let Selected { codes, values, .. } = &mut selected;
+        for ((&latent, value), code) in codes.latents.iter().zip(values).zip(&mut codes.values) {
+            *value = *value / weights[latent as usize];
+            #[allow(clippy::cast_possible_truncation, reason = "codes are f32")]
+            let narrow = value.f64() as f32;
+            *code = narrow;
+        }
+        selected
     }
 
     /// Factor of a squared error summed over the batch. A batch without variance counts as variance 1.
@@ -175,9 +228,14 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
     /// Adds `scale·Σ‖target − b_dec − values·w_dec‖²`. The first reconstruction is the one that is
     /// reported. The part takes part in the gradient when it is pushed.
     pub fn reconstruct(&mut self, codes: Codes, values: Vec<R>, scale: f64) -> Part<R> {
+        self.reconstruct_from(self.step.target, codes, values, scale)
+    }
+
+    /// [`Loss::reconstruct`] of another target of the same shape.
+    pub fn reconstruct_from(&mut self, target: &[R], codes: Codes, values: Vec<R>, scale: f64) -> Part<R> {
         let p = self.step.parameters;
         let coded = Coded { codes: &codes, values: &values, w_dec: &p.w_dec.value, offset: &p.b_dec.value };
-        let Residual { e, along_atoms, moments } = self.residual(self.step.target, &coded);
+        let Residual { e, along_atoms, moments } = self.residual(target, &coded);
         self.report(&codes, &values, moments.squared_norm);
         self.add_error(&moments, scale);
         let rate = R::of(-2.0 * scale);
@@ -262,6 +320,11 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
         sums.for_each(|(offset, sum)| *offset += sum);
         vector::axpy(R::ONE / part.rate, &e, &mut part.e);
         self.rooms.give(e);
+    }
+
+    /// Adds to the gradient with respect to `b_dec` through the decoder, `[d_out]`.
+    pub fn add_offset(&mut self, gradient: &[f64]) {
+        self.gradient.offset.iter_mut().zip(gradient).for_each(|(offset, g)| *offset += g);
     }
 
     /// Adds `weight/rows · Σ cost(latent, value)` over the pairs of a part, and its slope.

@@ -143,6 +143,7 @@ impl<V: SaeVariant> Sae<V> {
             lanes: batch.lanes,
             scatter: facts.scatter,
             dead: self.dead.list(),
+            k_aux: if self.aux.coefficient > 0.0 { self.aux.k } else { 0 },
             number: self.step,
             steps: self.steps,
         };

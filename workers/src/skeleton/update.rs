@@ -10,8 +10,6 @@ use crate::kernels::{Path, adam::AdamStep, simd::Kernel, vector};
 
 /// Latents one task updates. Their partial sums are added in block order.
 const BLOCK_LATENTS: usize = 32;
-/// The same when latents share rows: more of them share more, and 32 tasks keep the threads busy.
-const SHARING_BLOCK: (usize, usize) = (32, 512);
 
 /// What atoms have to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +32,7 @@ pub fn apply(
     atoms: Atoms,
 ) {
     let (d_in, d_out) = (parameters.d_in, parameters.d_out());
-    let latents = block_latents(parameters.n_latents(), gradient);
+    let latents = BLOCK_LATENTS;
     let weights = parameters.w_enc.pieces(latents * d_in).zip(parameters.w_dec.pieces(latents * d_out));
     let through_encoder: Vec<Vec<f32>> = weights
         .zip(parameters.b_enc.pieces(latents))
@@ -53,11 +51,6 @@ pub fn apply(
     for (extra, gradient) in own.iter_mut().zip(&gradient.extras) {
         extra.parameter.whole().descend(adam, gradient);
     }
-}
-
-fn block_latents(n_latents: usize, gradient: &Gradient<f32>) -> usize {
-    let (least, most) = SHARING_BLOCK;
-    if gradient.shares_rows() { (n_latents / 32).clamp(least, most) } else { BLOCK_LATENTS }
 }
 
 struct UpdateLatents<'a> {
@@ -79,12 +72,11 @@ impl Kernel for UpdateLatents<'_> {
         let (d_in, d_out) = (self.gradient.centre.len(), self.gradient.offset.len());
         let mut grad = LatentGrad::new(d_in, d_out);
         let mut through_encoder = vec![0f32; d_in];
-        let shared = self.gradient.shared(self.first..self.first + self.b_enc.value.len());
         for row in 0..self.b_enc.value.len() {
             if row + 1 < self.b_enc.value.len() {
                 self.gradient.prefetch(self.first + row + 1);
             }
-            let touched = self.gradient.latent(self.first + row, &shared, &mut grad);
+            let touched = self.gradient.latent(self.first + row, &mut grad);
             let (mut encoder, mut atom) = (self.w_enc.row(row, d_in), self.w_dec.row(row, d_out));
             if touched {
                 vector::axpy(grad.through, encoder.value, &mut through_encoder);

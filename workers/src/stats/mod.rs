@@ -13,6 +13,7 @@ pub mod pairs;
 pub mod quality;
 pub mod shard;
 mod tables;
+mod triangle;
 
 pub use block::{HarvestBlock, RowSplit};
 pub use fixed::FixedPoint;

@@ -1,4 +1,6 @@
-//! Co-firing counts of pairs of latents, in memory that follows the number of distinct pairs.
+//! Co-firing counts of pairs of latents: sorted runs while there are few pairs, then a table of all.
+
+use super::triangle::Triangle;
 
 /// Ranges of the smaller latent that are kept apart, so that merging needs room for one of them only.
 const PARTS: usize = 16;
@@ -6,11 +8,20 @@ const PARTS: usize = 16;
 /// Pairs buffered per part before they are sorted into its run.
 const BUFFER: usize = 1 << 16;
 
+/// Cells of the largest table of all pairs: 64 MiB, so up to 5792 latents.
+const CELLS_MAX: usize = 1 << 24;
+
+/// A table pays once its cells are no more than so many times the pairs seen.
+const CELLS_PER_PAIR: usize = 8;
+
 /// Counts of pairs `i < j`.
 #[derive(Debug)]
 pub(crate) struct PairCounts {
     n_latents: usize,
     parts: Vec<Part>,
+    seen: usize,
+    /// All counts, once there is a table: adding to it costs a tenth of sorting (3072 latents, 33 M pairs).
+    table: Option<Triangle>,
 }
 
 /// Sorted distinct pairs with their counts, and pairs not yet sorted in. A pair is `i << 32 | j`.
@@ -23,18 +34,38 @@ struct Part {
 
 impl PairCounts {
     pub(crate) fn new(n_latents: usize) -> Self {
-        PairCounts { n_latents, parts: (0..PARTS).map(|_| Part::default()).collect() }
+        let parts = (0..PARTS).map(|_| Part::default()).collect();
+        PairCounts { n_latents, parts, seen: 0, table: None }
     }
 
     /// Counts all pairs of one row; `latents` ascend.
     pub(crate) fn add_row(&mut self, latents: &[u32]) {
+        if let Some(table) = &mut self.table {
+            return table.add_row(latents);
+        }
         for (at, &i) in latents.iter().enumerate() {
             let part = &mut self.parts[i as usize * PARTS / self.n_latents];
             part.buffer.extend(latents[at + 1..].iter().map(|&j| u64::from(i) << 32 | u64::from(j)));
-            if part.buffer.len() >= BUFFER {
+            // A buffer that grows with its run keeps the cost of merging per pair constant.
+            if part.buffer.len() >= BUFFER.max(part.keys.len() / 2) {
                 part.merge();
             }
         }
+        self.seen += latents.len() * latents.len().saturating_sub(1) / 2;
+        let cells = Triangle::cells(self.n_latents);
+        if cells <= CELLS_MAX && self.seen.saturating_mul(CELLS_PER_PAIR) >= cells {
+            self.tabulate();
+        }
+    }
+
+    /// Moves what is counted into a table.
+    fn tabulate(&mut self) {
+        let mut table = Triangle::new(self.n_latents);
+        for part in self.parts.drain(..) {
+            part.keys.iter().zip(&part.counts).for_each(|(&key, &count)| table.add(key, count));
+            part.buffer.iter().for_each(|&key| table.add(key, 1));
+        }
+        self.table = Some(table);
     }
 
     /// Calls `each` with (i, j, count), ascending, and frees as it goes.
@@ -44,6 +75,9 @@ impl PairCounts {
             for (key, count) in part.keys.iter().zip(&part.counts) {
                 each((key >> 32) as u32, *key as u32, *count);
             }
+        }
+        if let Some(table) = self.table {
+            table.each(each);
         }
     }
 }
@@ -86,12 +120,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn counts_equal_a_map(rows in prop::collection::vec(prop::collection::btree_set(0u32..40, 0..8), 0..60), merge_every in 1usize..10) {
+        fn counts_equal_a_map(rows in prop::collection::vec(prop::collection::btree_set(0u32..40, 0..8), 0..60), merge_every in 1usize..10, tabulate_at in 0usize..90) {
             let mut fast = PairCounts::new(40);
             let mut slow = BTreeMap::new();
             for (at, row) in rows.iter().enumerate() {
                 let row: Vec<u32> = row.iter().copied().collect();
                 fast.add_row(&row);
+                if at == tabulate_at && fast.table.is_none() {
+                    fast.tabulate();
+                }
                 if at % merge_every == 0 {
                     fast.parts.iter_mut().for_each(Part::merge);
                 }

@@ -43,7 +43,7 @@ pub struct StatsSpec {
     pub shard: u32,
     /// Latents of the dictionary.
     pub n_latents: usize,
-    /// Width of the vectors.
+    /// Width of what is reconstructed.
     pub d_in: usize,
     /// Scales, the same for every shard of a run.
     pub fixed: FixedPoint,
@@ -58,7 +58,8 @@ pub struct StatsSpec {
 /// Statistics of one shard in the making.
 ///
 /// Memory: about 220 bytes and [`HarvestSpec::entries_per_latent`] short lists per latent,
-/// `pool_contexts` contexts with their codes, 12 bytes per distinct co-firing pair, and the tokens of
+/// `pool_contexts` contexts with their codes, 12 bytes per distinct co-firing pair (or 4 per pair of
+/// latents, where those are few), and the tokens of
 /// the contexts that these refer to. None of it grows with the number of rows once the samples are full.
 #[derive(Debug)]
 pub struct ShardStatistics {
@@ -167,6 +168,7 @@ impl ShardStatistics {
     /// The partial tables.
     pub fn finish(mut self) -> Result<ShardPartial, StatsError> {
         self.close_context();
+        self.samples.settle();
         self.kept.sweep(&self.samples, &self.pool);
         if self.latents.overflowed() {
             return Err(StatsError::OutOfRange("an activation"));
@@ -176,13 +178,20 @@ impl ShardStatistics {
         let quality: Option<Vec<QualitySums>> = quality.into_iter().collect();
         let quality = quality.ok_or(StatsError::OutOfRange("a sum over rows"))?;
         let contexts = [self.contexts_kept, 0, 0];
+        let (latents, kept) = (&self.latents, &self.kept.contexts);
+        let (pairs, samples, pool) = (self.pairs, self.samples, self.pool);
+        // The large ones side by side: nothing else runs while the last shard is finished.
+        let ((pairs, samples), pool) = rayon::join(
+            || rayon::join(|| tables::pairs(pairs), || tables::samples(samples)),
+            || tables::pool(pool),
+        );
         let batches = vec![
-            (Partial::Latents, tables::latents(&self.latents, fixed)?),
+            (Partial::Latents, tables::latents(latents, fixed)?),
             (Partial::Quality, tables::quality(&quality, self.rows_sampled, contexts, fixed)?),
-            (Partial::Pairs, tables::pairs(self.pairs)?),
-            (Partial::Samples, tables::samples(self.samples)?),
-            (Partial::Pool, tables::pool(self.pool)?),
-            (Partial::Contexts, tables::contexts(self.kept.contexts.values())?),
+            (Partial::Pairs, pairs?),
+            (Partial::Samples, samples?),
+            (Partial::Pool, pool?),
+            (Partial::Contexts, tables::contexts(kept.values())?),
         ];
         Ok(ShardPartial { shard: self.spec.shard, batches })
     }

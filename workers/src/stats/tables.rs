@@ -147,12 +147,12 @@ pub(super) fn samples(samples: Samples) -> Table {
     let (mut latents, mut keys) = (Int32Builder::new(), Keys::default());
     let (mut lists, mut splits) = (StringBuilder::new(), StringBuilder::new());
     let (mut offsets, mut values) = (int32_lists(), float32_lists());
-    samples.drain(|latent, list, split, entry| {
+    samples.drain(|latent, list, split, entry, activations| {
         latents.append_value(latent as i32);
         lists.append_value(list.name());
         splits.append_value(split.name());
         keys.append(entry.order, entry.context, entry.seq, entry.start);
-        for (offset, value) in entry.activations {
+        for &(offset, value) in activations {
             offsets.values().append_value(i32::from(offset));
             values.values().append_value(value);
         }

@@ -154,7 +154,7 @@ fn pareto(u: f64, n: usize, power: f64) -> usize {
 impl SaeVariant for Nest {
     fn forward<R: Real>(&mut self, loss: &mut Loss<R>, aux: &AuxK) {
         let Selected { codes, values, threshold, .. } = loss.select(Selection::BatchTopK(self.config.k));
-        self.threshold.observe(threshold, loss.step.steps);
+        self.threshold.observe(threshold.map(Real::f64));
         let ends = self.ends(loss.step.number);
         let weights = if self.config.weights.is_empty() {
             Cow::Owned(vec![1.0; ends.len()])

@@ -1,5 +1,7 @@
 //! One file per learner, one line each in the registry at the end.
 
+pub mod absent;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +58,11 @@ pub trait LearnerConfig {
     fn files(&self) -> Vec<String> {
         Vec::new()
     }
+
+    /// Where somebody listens who computes its loss.
+    fn outside(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A learner setting that is out of range.
@@ -111,6 +118,14 @@ macro_rules! learners {
 
 learners! {
     topk::TopK,
+    batchtopk::BatchTopK,
+    abstopk::AbsTopK,
+    transcoder::Transcoder,
+    crosscoder::Crosscoder,
+    gradient::Gradient,
+    guided::Guided,
+    boost::Boost,
+    e2e::E2e,
     matryoshka::Matryoshka,
     archetypal::Archetypal,
     kron::Kron,
@@ -155,6 +170,11 @@ impl LearnerSpec {
     /// URLs of files it reads before the first step.
     pub fn files(&self) -> Vec<String> {
         self.config().files()
+    }
+
+    /// Where somebody listens who computes its loss.
+    pub fn outside(&self) -> Option<String> {
+        self.config().outside()
     }
 }
 

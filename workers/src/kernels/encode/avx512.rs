@@ -24,55 +24,41 @@ pub(super) fn interleave<const COLS: usize>(
     0
 }
 
-/// `bias[j] + ⟨x, rows[j]⟩` as one chain of fused multiply-adds each, ascending. `None` where the
-/// instructions are missing.
-pub(super) fn chains(x: &[f32], rows: [&[f32]; SIDE], bias: [f32; SIDE]) -> Option<[f32; SIDE]> {
+/// `bias[j] + ⟨x, rows[j]⟩` as one chain of fused multiply-adds each, ascending. `next` is asked for
+/// meanwhile: rows that will be needed.
+pub(super) fn chains(
+    x: &[f32],
+    rows: [&[f32]; SIDE],
+    bias: [f32; SIDE],
+    next: [&[f32]; SIDE],
+) -> [f32; SIDE] {
+    let (mut sums, mut done) = (bias, 0);
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx512f") {
         // SAFETY: the machine has the instructions, by the line above.
-        let (mut sums, done) = unsafe { x86::chains(x, rows, bias) };
-        for (sum, row) in sums.iter_mut().zip(rows) {
-            *sum = x[done..].iter().zip(&row[done..]).fold(*sum, |sum, (x, w)| x.mul_add(*w, sum));
-        }
-        return Some(sums);
+        (sums, done) = unsafe { x86::chains(x, rows, bias, next) };
     }
-    let _unused = (x, rows, bias);
-    None
-}
-
-/// `⟨xs[i], w⟩`, in any order: who asks leaves room for rounding.
-pub(super) fn dots<const N: usize>(xs: [&[f32]; N], w: &[f32]) -> [f32; N] {
-    let (mut sums, mut done) = ([0f32; N], 0);
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx512f") {
-        // SAFETY: the machine has the instructions, by the line above.
-        (sums, done) = unsafe { x86::dots(xs, w) };
-    }
-    for (sum, x) in sums.iter_mut().zip(xs) {
-        *sum = x[done..].iter().zip(&w[done..]).fold(*sum, |sum, (x, w)| x.mul_add(*w, sum));
+    for (sum, row) in sums.iter_mut().zip(rows) {
+        *sum = x[done..].iter().zip(&row[done..]).fold(*sum, |sum, (x, w)| x.mul_add(*w, sum));
     }
     sums
 }
 
-/// Moves to the front, in order, the entries whose upper bound reaches `threshold`; returns how many.
-pub(super) fn retain_reaching(
-    threshold: f32,
-    columns: &mut [u32],
-    uppers: &mut [f32],
-    guesses: &mut [f32],
-) -> usize {
-    let (mut kept, mut done) = (0, 0);
+/// `⟨xs[i], w⟩`, in any order: who asks leaves room for rounding. `next` as above.
+pub(super) fn dots(xs: [&[f32]; 4], w: &[f32], next: [&[f32]; 5]) -> [f32; 4] {
+    let (mut sums, mut done) = ([0f32; 4], 0);
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx512f") {
         // SAFETY: the machine has the instructions, by the line above.
-        (kept, done) = unsafe { x86::retain_reaching(threshold, columns, uppers, guesses) };
+        (sums, done) = unsafe { x86::dots(xs, w, next) };
     }
-    for at in done..columns.len() {
-        let upper = uppers[at];
-        (columns[kept], uppers[kept], guesses[kept]) = (columns[at], upper, guesses[at]);
-        kept += usize::from(upper >= threshold);
+    let _unused = next;
+    if done < w.len() {
+        for (sum, x) in sums.iter_mut().zip(xs) {
+            *sum = x[done..].iter().zip(&w[done..]).fold(*sum, |sum, (x, w)| x.mul_add(*w, sum));
+        }
     }
-    kept
+    sums
 }
 
 /// Multiply-adds in registers, 12 chains of 16 floats a round: every sum grows by an eighth.
@@ -96,21 +82,10 @@ pub(super) fn peak(path: Path, rounds: u64) -> Option<f32> {
 mod x86 {
     use std::{arch::x86_64::*, hint::black_box};
 
-    use super::SIDE;
-
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn load(values: &[f32; SIDE]) -> __m512 {
-        // SAFETY: the reference covers the 64 bytes that are read.
-        unsafe { _mm512_loadu_ps(values.as_ptr()) }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn store(values: __m512, to: &mut [f32; SIDE]) {
-        // SAFETY: the reference covers the 64 bytes that are written.
-        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), values) }
-    }
+    use super::{
+        super::registers::{load, soon, store},
+        SIDE,
+    };
 
     #[target_feature(enable = "avx512f")]
     pub(super) fn interleave<const COLS: usize>(
@@ -121,7 +96,7 @@ mod x86 {
         let squares = rows.map(|row| row.as_chunks::<SIDE>().0);
         let n = squares.iter().fold(panel.len() / SIDE, |n, row| n.min(row.len()));
         for (b, out) in panel.as_chunks_mut::<SIDE>().0.iter_mut().enumerate().take(n) {
-            for (out, column) in out.iter_mut().zip(columns(&squares, b)) {
+            for (out, column) in out.iter_mut().zip(columns::<COLS>(&squares, b)) {
                 if let Some(out) = out[first..].first_chunk_mut() {
                     store(column, out);
                 }
@@ -130,49 +105,46 @@ mod x86 {
         n * SIDE
     }
 
+    /// Whole blocks of the first `length` values of each row: all the same number, so that one check
+    /// serves for all.
+    #[inline]
     #[target_feature(enable = "avx512f")]
-    pub(super) fn chains(x: &[f32], rows: [&[f32]; SIDE], bias: [f32; SIDE]) -> ([f32; SIDE], usize) {
+    fn blocks<const N: usize, const B: usize>(rows: [&[f32]; N], length: usize) -> [&[[f32; B]]; N] {
+        let mut blocks: [&[[f32; B]]; N] = [&[]; N];
+        for i in 0..N {
+            blocks[i] = &rows[i].as_chunks().0[..length / B];
+        }
+        blocks
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn halves(pair: &[f32; 2 * SIDE]) -> [__m512; 2] {
+        let (halves, _) = pair.as_chunks::<SIDE>();
+        [load(&halves[0]), load(&halves[1])]
+    }
+
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn chains(
+        x: &[f32],
+        rows: [&[f32]; SIDE],
+        bias: [f32; SIDE],
+        next: [&[f32]; SIDE],
+    ) -> ([f32; SIDE], usize) {
+        let (squares, next) = (blocks::<SIDE, SIDE>(rows, x.len()), blocks::<SIDE, SIDE>(next, x.len()));
         let (xs, _) = x.as_chunks::<SIDE>();
-        let squares = rows.map(|row| row.as_chunks::<SIDE>().0);
-        let n = squares.iter().fold(xs.len(), |n, row| n.min(row.len()));
         let mut sums = load(&bias);
-        for (b, x) in xs.iter().enumerate().take(n) {
-            for (x, column) in x.iter().zip(columns(&squares, b)) {
+        for (b, x) in xs.iter().enumerate() {
+            for next in next {
+                soon(&next[b][0]);
+            }
+            for (x, column) in x.iter().zip(columns::<0>(&squares, b)) {
                 sums = _mm512_fmadd_ps(_mm512_set1_ps(*x), column, sums);
             }
         }
         let mut out = [0f32; SIDE];
         store(sums, &mut out);
-        (out, n * SIDE)
-    }
-
-    /// Whole registers; what is stored beyond the entries kept lies before the next ones to be read.
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn retain_reaching(
-        threshold: f32,
-        columns: &mut [u32],
-        uppers: &mut [f32],
-        guesses: &mut [f32],
-    ) -> (usize, usize) {
-        let (mut kept, mut done) = (0, 0);
-        while let (Some(column), Some(upper), Some(guess)) = (
-            columns.get(done..).and_then(<[u32]>::first_chunk::<SIDE>),
-            uppers.get(done..).and_then(<[f32]>::first_chunk::<SIDE>),
-            guesses.get(done..).and_then(<[f32]>::first_chunk::<SIDE>),
-        ) {
-            let (column, upper, guess) = (load(&column.map(f32::from_bits)), load(upper), load(guess));
-            let mask = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(upper, _mm512_set1_ps(threshold));
-            let mut packed = [0f32; SIDE];
-            store(_mm512_maskz_compress_ps(mask, column), &mut packed);
-            columns[kept..kept + SIDE].copy_from_slice(&packed.map(f32::to_bits));
-            store(_mm512_maskz_compress_ps(mask, upper), &mut packed);
-            uppers[kept..kept + SIDE].copy_from_slice(&packed);
-            store(_mm512_maskz_compress_ps(mask, guess), &mut packed);
-            guesses[kept..kept + SIDE].copy_from_slice(&packed);
-            kept += mask.count_ones() as usize;
-            done += SIDE;
-        }
-        (kept, done)
+        (out, xs.len() * SIDE)
     }
 
     #[target_feature(enable = "avx512f")]
@@ -206,30 +178,46 @@ mod x86 {
 
     /// Two sums for each, to hide the latency of the additions. Returns how many dimensions are done.
     #[target_feature(enable = "avx512f")]
-    pub(super) fn dots<const N: usize>(xs: [&[f32]; N], w: &[f32]) -> ([f32; N], usize) {
-        let pairs = |x| <[f32]>::as_chunks::<{ 2 * SIDE }>(x).0;
-        let blocks = xs.map(pairs);
-        let n = blocks.iter().fold(w.len() / (2 * SIDE), |n, x| n.min(x.len()));
-        let halves = |pair: &[f32; 2 * SIDE]| {
-            let (halves, _) = pair.as_chunks::<SIDE>();
-            [load(&halves[0]), load(&halves[1])]
-        };
-        let mut sums = [[_mm512_setzero_ps(); 2]; N];
-        for (b, w) in pairs(w)[..n].iter().enumerate() {
+    pub(super) fn dots(xs: [&[f32]; 4], w: &[f32], next: [&[f32]; 5]) -> ([f32; 4], usize) {
+        let (xs, next) = (blocks::<4, { 2 * SIDE }>(xs, w.len()), blocks::<5, { 2 * SIDE }>(next, w.len()));
+        let (w, _) = w.as_chunks::<{ 2 * SIDE }>();
+        let mut sums = [[_mm512_setzero_ps(); 2]; 4];
+        for (b, w) in w.iter().enumerate() {
+            for next in next {
+                soon(&next[b][0]);
+                soon(&next[b][SIDE]);
+            }
             let w = halves(w);
-            for i in 0..N {
-                let x = halves(&blocks[i][b]);
+            for i in 0..4 {
+                let x = halves(&xs[i][b]);
                 sums[i][0] = _mm512_fmadd_ps(x[0], w[0], sums[i][0]);
                 sums[i][1] = _mm512_fmadd_ps(x[1], w[1], sums[i][1]);
             }
         }
-        (sums.map(|s| _mm512_reduce_add_ps(_mm512_add_ps(s[0], s[1]))), n * 2 * SIDE)
+        (across(sums.map(|s| _mm512_add_ps(s[0], s[1]))), w.len() * 2 * SIDE)
+    }
+
+    /// The sum of each register.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn across(sums: [__m512; 4]) -> [f32; 4] {
+        let half = |s: __m512| {
+            let high =
+                _mm512_castpd_ps(_mm512_shuffle_f64x2::<0x4e>(_mm512_castps_pd(s), _mm512_castps_pd(s)));
+            _mm512_castps512_ps256(_mm512_add_ps(s, high))
+        };
+        let [a, b, c, d] = sums.map(half);
+        let four = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+        let sums = _mm_add_ps(_mm256_castps256_ps128(four), _mm256_extractf128_ps::<1>(four));
+        let mut out = [0f32; SIDE];
+        store(_mm512_castps128_ps512(sums), &mut out);
+        [out[0], out[1], out[2], out[3]]
     }
 
     /// Square `b` of sixteen rows, column by column: pairs, quads, then quarters of registers change places.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn columns(rows: &[&[[f32; SIDE]]; SIDE], b: usize) -> [__m512; SIDE] {
+    fn columns<const CALLER: usize>(rows: &[&[[f32; SIDE]]; SIDE], b: usize) -> [__m512; SIDE] {
         let mut r = [_mm512_setzero_ps(); SIDE];
         for i in 0..SIDE {
             r[i] = load(&rows[i][b]);

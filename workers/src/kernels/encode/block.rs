@@ -1,6 +1,11 @@
 //! One block of rows against all latents: pre-activations live in a register tile and are never stored.
 
-use super::{Encoder, avx512::SIDE, sink::Sink};
+use super::{
+    Encoder,
+    avx512::SIDE,
+    rows::Rows,
+    sink::{Both, Sink},
+};
 use crate::kernels::{Path, Real, simd::Kernel};
 
 /// Rows that share one walk over the weights: packing a panel and fetching it from memory are then
@@ -23,8 +28,8 @@ pub(super) fn run<R: Real, S: Sink<R>>(
     encoder: Encoder<R>,
     x: &[R],
     b_dec: &[R],
-    sink: S,
-) -> S::Kept {
+    sink: Both<R, S>,
+) -> (S::Kept, Rows<R>) {
     match path {
         Path::Avx512 => path.run(Block::<R, S, 12, 32> { path, encoder, x, b_dec, sink }),
         _ => path.run(Block::<R, S, 6, 16> { path, encoder, x, b_dec, sink }),
@@ -37,14 +42,14 @@ struct Block<'a, R, S, const ROWS: usize, const COLS: usize> {
     encoder: Encoder<'a, R>,
     x: &'a [R],
     b_dec: &'a [R],
-    sink: S,
+    sink: Both<'a, R, S>,
 }
 
 impl<R: Real, S: Sink<R>, const ROWS: usize, const COLS: usize> Kernel for Block<'_, R, S, ROWS, COLS> {
-    type Output = S::Kept;
+    type Output = (S::Kept, Rows<R>);
 
     #[inline(always)]
-    fn run(mut self) -> S::Kept {
+    fn run(mut self) -> (S::Kept, Rows<R>) {
         let (d, n_rows) = (self.encoder.d_in, self.x.len() / self.encoder.d_in);
         let tiles = interleave_rows::<R, ROWS>(self.x, self.b_dec);
         let mut panel = vec![R::ZERO; d * COLS];

@@ -2,7 +2,7 @@
 //!
 //! `codes = √(ReLU(left)·ReLU(right))` (KronSAE's mAND): a product with `m + n` rows stands for `m·n` latents.
 
-use super::{Encoder, WIDEST_PANEL, sink::HeadTop};
+use super::{Blocks, Encoder, WIDEST_PANEL, sink::HeadTop};
 use crate::{
     codes::Codes,
     kernels::{Path, Real},
@@ -70,7 +70,7 @@ impl<R: Real> Encoder<'_, R> {
     ) -> [HeadCodes<R>; 2] {
         let n_latents = self.columns() / heads.rows() * heads.latents();
         let sink = |rows| HeadTop::new(rows, heads, k, dead, WIDEST_PANEL);
-        let blocks = self.blocks(path, x, b_dec, sink);
+        let (blocks, _) = Blocks { encoder: self, path, x, b_dec, among: None }.each(sink);
         [0, 1].map(|which| {
             let mut all = HeadCodes {
                 codes: Codes::new(n_latents),

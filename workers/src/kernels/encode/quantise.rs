@@ -88,6 +88,9 @@ fn quantise(a: &mut [f32], codes: &mut [i8]) -> Option<Vector> {
 /// Bounds of the latents of a panel. Padding has a bias of −∞, a latent that is not quantised +∞.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
+    /// Which latents they are: every so many-th, so that latents that lie together are spread over the
+    /// panels and each panel is a sample of all.
+    pub(super) columns: [u32; COLS],
     /// `−128·Σp`: rows are stored as `q + 128`, because the instruction wants one side unsigned.
     pub(super) start: [i32; COLS],
     /// `t`.
@@ -107,7 +110,7 @@ pub struct Quantised {
     unscale: Vec<f32>,
     scale: Vec<f32>,
     /// `[ceil(n_latents / COLS)][ceil(d_in / GROUP)][COLS]`.
-    pub(super) panels: Vec<[i8; GROUP]>,
+    panels: Vec<[i8; GROUP]>,
     /// One per panel.
     pub(super) bounds: Vec<Bounds>,
 }
@@ -122,7 +125,7 @@ impl Quantised {
         let panel = encoder.d_in.div_ceil(GROUP) * COLS;
         let mut panels = vec![[0i8; GROUP]; n_panels * panel];
         let of = |(p, codes): (usize, &mut [[i8; GROUP]])| {
-            path.run(QuantisePanel { encoder, first: p * COLS, scale: &scale, codes })
+            path.run(QuantisePanel { encoder, first: p, stride: n_panels, scale: &scale, codes })
         };
         let bounds = panels.par_chunks_mut(panel.max(1)).enumerate().map(of).collect();
         Quantised { unscale, scale, panels, bounds }
@@ -133,9 +136,16 @@ impl Quantised {
         self.scale.len().div_ceil(GROUP)
     }
 
+    /// The integers of a panel and their bounds.
+    #[inline(always)]
+    pub(super) fn panel(&self, p: usize) -> (&[[i8; GROUP]], &Bounds) {
+        let length = self.groups() * COLS;
+        (&self.panels[p * length..][..length], &self.bounds[p])
+    }
+
     /// Upper bound of `‖b‖`.
     pub(super) fn norm(&self, column: usize) -> f32 {
-        self.bounds[column / COLS].norm[column % COLS]
+        self.bounds[column % self.bounds.len()].norm[column / self.bounds.len()]
     }
 }
 
@@ -162,6 +172,7 @@ fn scales(encoder: &Encoder<f32>, x: &[f32], b_dec: &[f32]) -> Vec<f32> {
 struct QuantisePanel<'a> {
     encoder: &'a Encoder<'a, f32>,
     first: usize,
+    stride: usize,
     scale: &'a [f32],
     codes: &'a mut [[i8; GROUP]],
 }
@@ -172,15 +183,24 @@ impl Kernel for QuantisePanel<'_> {
     #[inline(always)]
     fn run(self) -> Bounds {
         let (zeros, none) = ([0f32; COLS], [f32::NEG_INFINITY; COLS]);
-        let mut bounds = Bounds { start: [0; COLS], step: zeros, norm: zeros, error: zeros, bias: none };
+        let mut bounds = Bounds {
+            columns: [0; COLS],
+            start: [0; COLS],
+            step: zeros,
+            norm: zeros,
+            error: zeros,
+            bias: none,
+        };
         let d = self.encoder.d_in;
         let (mut scaled, mut row) = (vec![0f32; d], vec![0i8; d.next_multiple_of(GROUP)]);
-        for c in 0..COLS.min(self.encoder.columns() - self.first) {
-            let weights = self.encoder.weights(self.first + c);
+        let columns = (self.first..self.encoder.columns()).step_by(self.stride);
+        for (c, column) in columns.enumerate() {
+            bounds.columns[c] = column as u32;
+            let weights = self.encoder.weights(column);
             for ((out, &w), &s) in scaled.iter_mut().zip(weights).zip(self.scale) {
                 *out = w * s;
             }
-            let bias = self.encoder.bias(self.first + c);
+            let bias = self.encoder.bias(column);
             let Some(vector) = quantise(&mut scaled, &mut row) else {
                 (bounds.norm[c], bounds.bias[c]) = (f32::INFINITY, f32::INFINITY);
                 continue;

@@ -1,10 +1,12 @@
 //! What becomes of pre-activations as they leave the tile: the selection rules.
 
+pub(super) mod among;
 mod batch;
 mod heads;
 mod row;
 mod threshold;
 
+pub(super) use among::Both;
 pub(super) use batch::{BatchTop, cut};
 pub(super) use heads::HeadTop;
 pub(super) use row::RowTop;

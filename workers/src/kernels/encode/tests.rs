@@ -156,6 +156,43 @@ fn a_subset_keeps_the_numbers() {
     }
 }
 
+/// Both selections at once, with and without the pre-screen, equal each by itself.
+fn a_second_selection_changes_neither<R: Real>() {
+    for (n, d, rows, k) in [(1, 1, 1, 1), (40, 7, 13, 3), (333, 33, 301, 6), (900, 20, 30, 300)] {
+        let case = Case::<R>::new(n, d, rows);
+        let all = case.pre_acts();
+        let top: Vec<_> = all.iter().map(|row| best(row.clone(), k, |z| z)).collect();
+        for (every, k_also) in [(1, 5), (3, 40), (7, 1), (n as u32 + 1, 2)] {
+            let latents: Vec<u32> = (0..n as u32).filter(|l| (l + 1).is_multiple_of(every)).collect();
+            let listed = |row: &[(u32, R)]| -> Vec<(u32, R)> {
+                row.iter().copied().filter(|p| latents.binary_search(&p.0).is_ok()).collect()
+            };
+            let expected: Vec<_> = all.iter().map(|row| best(listed(row), k_also, |z| z)).collect();
+            for (path, screen) in
+                Path::available().into_iter().flat_map(|p| [(p, Screen::Off), (p, Screen::Int8)])
+            {
+                let among = Some(Among { latents: &latents, k: k_also });
+                let selection = Selection::TopK(k);
+                let (main, also) =
+                    case.encoder().select_also(path, screen, &case.x, &case.b_dec, selection, among);
+                let at = format!("{path:?} {screen:?} n={n} d={d} every {every}");
+                assert_eq!(pairs(&main), top, "{at}");
+                assert_eq!(pairs(&also.unwrap()), expected, "{at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_second_selection_changes_neither_f32() {
+    a_second_selection_changes_neither::<f32>();
+}
+
+#[test]
+fn a_second_selection_changes_neither_f64() {
+    a_second_selection_changes_neither::<f64>();
+}
+
 /// What cannot be compared is never kept, and what is infinite is the largest.
 #[test]
 fn nan_is_never_kept() {

@@ -33,9 +33,13 @@ enum Hard {
     Nothing,
     /// Subnormal numbers.
     Subnormal,
+    /// Every third latent is too small for integers: more candidates than a list has room for.
+    Unquantised,
+    /// The lower its number, the larger a latent's weights.
+    Nested,
 }
 
-const ALL: [Hard; 8] = [
+const ALL: [Hard; 10] = [
     Hard::Plain,
     Hard::OutlierDimensions,
     Hard::Duplicates,
@@ -44,6 +48,8 @@ const ALL: [Hard; 8] = [
     Hard::Scales,
     Hard::Nothing,
     Hard::Subnormal,
+    Hard::Unquantised,
+    Hard::Nested,
 ];
 
 struct Data {
@@ -89,6 +95,10 @@ impl Case {
             Hard::Subnormal => {
                 x.iter_mut().step_by(3).for_each(|x| *x *= 1e-41);
                 w.iter_mut().step_by(2).for_each(|w| *w *= 1e-40);
+            }
+            Hard::Unquantised => w.chunks_mut(d).step_by(3).for_each(|w| w.fill(1e-20)),
+            Hard::Nested => {
+                w.iter_mut().enumerate().for_each(|(i, w)| *w *= 1.0 + 200.0 / (i / d + 50) as f32)
             }
         }
         Data { w, b, x, b_dec }
@@ -146,7 +156,7 @@ fn large_dictionaries_are_screened_and_few_rows_given_up() {
         let screening = case.check();
         if Screen::Int8.available() {
             assert_eq!(screening.rows, 150);
-            if matches!(hard, Hard::Plain | Hard::OutlierDimensions) {
+            if matches!(hard, Hard::Plain | Hard::OutlierDimensions | Hard::Nested) {
                 assert!(screening.given_up <= 3, "{hard:?} {screening:?}");
                 assert!(screening.candidates < 150 * 200, "{hard:?} {screening:?}");
             }

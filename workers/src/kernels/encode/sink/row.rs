@@ -57,6 +57,30 @@ impl<R: Real, const SIGNED: bool> RowTop<R, SIGNED> {
         }
         self.lengths[row] = length;
     }
+
+    /// Offers the columns `listed` alone, all of `first..first + C`. One after the other and without a
+    /// branch: where a list keeps a good part of what is offered, no branch on it is predicted.
+    #[inline(always)]
+    pub(in crate::kernels::encode) fn offer_listed<const C: usize>(
+        &mut self,
+        row: usize,
+        first: usize,
+        z: &[R; C],
+        listed: &[u32],
+    ) {
+        let span = row * (self.limit + TILE)..(row + 1) * (self.limit + TILE);
+        let (columns, values) = (&mut self.columns[span.clone()], &mut self.values[span]);
+        let (mut length, threshold) = (self.lengths[row], &mut self.thresholds[row]);
+        for &column in listed {
+            let z = z[(column as usize - first) % C];
+            (columns[length], values[length]) = (column, z);
+            length += usize::from(rank::<R, SIGNED>(z) > *threshold);
+        }
+        if length >= self.limit {
+            length = prune::<R, SIGNED>(self.k, threshold, &mut columns[..length], &mut values[..length]);
+        }
+        self.lengths[row] = length;
+    }
 }
 
 /// What is compared.

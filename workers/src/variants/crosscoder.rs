@@ -1,0 +1,259 @@
+//! Crosscoder: one code for several columns of a token (layers, models, snapshots), each with its own
+//! encoder and decoder; the norms of an atom's parts say where the feature lives.
+//!
+//! Lindsey et al. 2024 (*Sparse Crosscoders for Cross-Layer Features and Model Diffing*);
+//! `OpenMOSS/Language-Model-SAEs` `models/crosscoder.py`. The columns are one vector here: pre-acts are the
+//! sum over columns, and the loss the sum of their squared errors. BatchTopK and not L1, whose shrinkage
+//! makes latents look exclusive to one column (`science-of-finetuning/crosscoder_learning`).
+
+use super::{Invalid, LearnerConfig, LearnerInfo};
+use crate::{
+    kernels::{Real, encode::Selected, vector},
+    learner::{Columns, DictLearner, Dictionary, Mismatch, Scales, Setup},
+    skeleton::{
+        FrozenParameters, FrozenSae, Inference, Sae, SaeVariant,
+        aux_k::AuxK,
+        frozen::Exported,
+        objective::{Loss, Unit},
+        parameters::{Extra, Parameters},
+        spec::{k_of, sae_config},
+        threshold::Threshold,
+        update::Atoms,
+    },
+    state::LearnerState,
+};
+
+sae_config! {
+    /// `[learner] kind = "crosscoder"`.
+    pub struct Crosscoder {
+        /// Latents kept per row, on average over a batch.
+        pub k: usize,
+        /// The columns that share a code, at least one; each has a scale of its own.
+        pub inputs: Vec<String>,
+    }
+}
+
+/// The row of `atomflow learners`.
+pub const INFO: LearnerInfo = LearnerInfo {
+    kind: "crosscoder",
+    family: "sparse autoencoder",
+    summary: "one BatchTopK code for several columns of a token; relative norms say where a feature lives",
+    paper: "Lindsey et al. 2024, https://transformer-circuits.pub/2024/crosscoders",
+    columns: "inputs: vectors",
+    modes: &[],
+    example: "jobs/specs/learners/crosscoder.toml",
+    small: r#"{"kind": "crosscoder", "n_latents": 40, "k": 4, "inputs": ["a", "b"], "dead_after_tokens": 200}"#,
+};
+
+impl LearnerConfig for Crosscoder {
+    fn build(&self, setup: &Setup) -> Result<Box<dyn DictLearner>, Invalid> {
+        let learner =
+            Learner { k: self.k, widths: setup.input_widths.to_vec(), threshold: Threshold::default() };
+        Ok(Box::new(Sae::new(learner, &self.sae(), setup)))
+    }
+
+    fn validate(&self, d_in: usize) -> Result<(), Invalid> {
+        self.sae().validate(d_in)?;
+        k_of(self.k, self.n_latents)?;
+        let fine = !self.inputs.is_empty() && self.inputs.iter().all(|name| !name.is_empty());
+        Invalid::unless(fine, "inputs", "must name the columns that share a code")
+    }
+
+    fn n_latents(&self) -> usize {
+        self.n_latents
+    }
+
+    fn k(&self) -> Option<usize> {
+        Some(self.k)
+    }
+
+    fn columns(&self) -> Columns {
+        Columns { inputs: self.inputs.clone(), beside: Vec::new() }
+    }
+}
+
+/// Widths of the columns, and what batches have kept.
+#[derive(Debug)]
+struct Learner {
+    k: usize,
+    widths: Vec<usize>,
+    threshold: Threshold,
+}
+
+impl Learner {
+    /// `Σ_h ‖d_i^h‖` of an atom.
+    fn norm<R: Real>(&self, atom: &[R]) -> R {
+        let mut at = 0;
+        let of = |&width: &usize| {
+            let part = &atom[at..at + width];
+            at += width;
+            vector::dot(part, part).sqrt()
+        };
+        self.widths.iter().map(of).sum()
+    }
+
+    /// Norm of each column's part of each atom, `[n_latents, columns]`.
+    fn profile(&self, w_dec: &[f32]) -> Vec<f32> {
+        let d: usize = self.widths.iter().sum();
+        let of = |atom: &[f32]| {
+            let mut at = 0;
+            let parts = self.widths.iter().map(move |&width| {
+                at += width;
+                at - width..at
+            });
+            parts.map(|part| vector::dot(&atom[part.clone()], &atom[part]).sqrt()).collect::<Vec<_>>()
+        };
+        w_dec.chunks_exact(d).flat_map(of).collect()
+    }
+}
+
+impl SaeVariant for Learner {
+    /// Every column starts from the same directions where widths allow, so that features can be shared;
+    /// with one column it is an autoencoder.
+    fn begin(&mut self, p: &mut Parameters<f32>, _: &Setup) -> Vec<Extra<f32>> {
+        let (d, first) = (p.d_in, self.widths[0]);
+        if self.widths.len() > 1 && self.widths.iter().all(|&width| width == first) {
+            for matrix in [&mut p.w_enc.value, &mut p.w_dec.value] {
+                for row in matrix.chunks_exact_mut(d) {
+                    let (head, rest) = row.split_at_mut(first);
+                    rest.chunks_exact_mut(first).for_each(|part| part.copy_from_slice(head));
+                    vector::normalize(row);
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    /// The whole atom is of unit norm, so that the relative norms of its parts are free.
+    fn atoms(&self) -> Atoms {
+        Atoms::UnitNorm
+    }
+
+    /// Selects on `pre_act · Σ_h ‖d_i^h‖`: a latent that lives in many columns explains more.
+    fn forward<R: Real>(&mut self, loss: &mut Loss<R>, aux: &AuxK) {
+        let p = loss.step.parameters;
+        let norms: Vec<R> = (0..p.n_latents()).map(|latent| self.norm(p.atom(latent))).collect();
+        let Selected { codes, values, threshold, .. } = loss.select_weighted(self.k, &norms);
+        self.threshold.observe(threshold.map(Real::f64));
+        let part = loss.reconstruct(codes, values, loss.scale(Unit::Variance));
+        aux.add(loss, &part);
+        loss.push(part);
+    }
+
+    /// Codes keep the units of scaled rows, since columns have different scales: encoder columns are
+    /// multiplied by the scale of theirs, decoder columns divided.
+    fn freeze(&self, p: &Parameters<f32>, folded: FrozenParameters, scales: &Scales) -> Box<dyn Dictionary> {
+        let by_value: Vec<f32> =
+            self.widths.iter().zip(&scales.inputs).flat_map(|(&width, &scale)| vec![scale; width]).collect();
+        let times = |row: &[f32]| row.iter().zip(&by_value).map(|(v, s)| v * s).collect::<Vec<_>>();
+        let over = |row: &[f32]| row.iter().zip(&by_value).map(|(v, s)| v / s).collect::<Vec<_>>();
+        let parameters = FrozenParameters {
+            w_enc: p.w_enc.value.chunks_exact(p.d_in).flat_map(times).collect(),
+            b_enc: p.b_enc.value.clone(),
+            w_dec: p.w_dec.value.chunks_exact(p.d_in).flat_map(over).collect(),
+            b_dec: over(&p.b_dec.value),
+            ..folded
+        };
+        let n = p.n_latents();
+        let thresholds =
+            (0..n).map(|latent| self.threshold.unscaled(1.0) / self.norm(p.atom(latent))).collect();
+        let inference = Inference::Above(thresholds);
+        let mut exported = Exported::of(&inference, n);
+        let columns = self.widths.len();
+        exported.architecture = if columns > 1 { "atomflow_crosscoder" } else { exported.architecture };
+        exported.cfg = serde_json::json!({ "column_widths": self.widths });
+        exported.tensors.push(("column_norms", vec![n, columns], self.profile(&p.w_dec.value)));
+        Box::new(FrozenSae::with_export(inference, parameters, exported))
+    }
+
+    fn save(&self, state: &mut LearnerState) {
+        self.threshold.save(state);
+    }
+
+    fn load(&mut self, state: &LearnerState) -> Result<(), Mismatch> {
+        self.threshold = Threshold::read(state)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        planted,
+        skeleton::golden::{self, Case, D, F},
+        threads::Threads,
+    };
+
+    fn learner(widths: &[usize]) -> Learner {
+        Learner { k: 3, widths: widths.to_vec(), threshold: Threshold::default() }
+    }
+
+    #[test]
+    fn gradients_equal_central_differences() {
+        for widths in [&[D][..], &[2, 4], &[2, 2, 2]] {
+            let case = Case::<f64>::default();
+            let outcome = case.run(&mut learner(widths));
+            let loss = |c: &Case<f64>| c.run(&mut learner(widths)).losses.total;
+            golden::central_differences(&case, &outcome.gradients, &[], loss);
+            golden::paths_and_lanes(&Case::default(), &case, || Box::new(learner(widths)));
+        }
+    }
+
+    #[test]
+    fn one_column_is_batch_top_k() {
+        let case = Case::<f64>::default();
+        let outcome = case.run(&mut learner(&[D]));
+        // The golden number of BatchTopK, which is not divided by the variance.
+        let loss = outcome.losses.total * outcome.losses.scatter / golden::B as f64;
+        golden::close(loss, 8.055_068_946_1, 1e-10);
+        assert_eq!(outcome.nnz, 3 * golden::B);
+        assert_eq!(F, outcome.gradients[1].len());
+    }
+
+    /// Half of the atoms live in both columns, a quarter in each alone.
+    #[test]
+    fn relative_norms_say_where_a_planted_atom_lives() {
+        const N: usize = 48;
+        let half = planted::D / 2;
+        let mut atoms = planted::atoms_of(N, planted::D, 1);
+        for (i, atom) in atoms.chunks_mut(planted::D).enumerate() {
+            match i % 4 {
+                0 => atom[..half].fill(0.0),
+                1 => atom[half..].fill(0.0),
+                _ => (),
+            }
+            vector::normalize(atom);
+        }
+        let rows = |number| planted::rows_of(&atoms, planted::D, planted::ROWS, planted::T2, number);
+        let batches: Vec<Vec<f32>> = (0..24).map(rows).collect();
+        let spec = serde_json::json!({
+            "n_latents": N, "k": 4, "inputs": ["a", "b"], "dead_after_tokens": 20_000, "schedule": { "lr": 2e-3 },
+        });
+        let spec: Crosscoder = serde_json::from_value(spec).unwrap();
+        let plain = Setup::plain(&planted::D, 2000, 1, &batches[0], Threads::new(0).unwrap());
+        let scales = Scales { inputs: vec![1.0, 1.0], beside: Vec::new() };
+        let mut learner =
+            spec.build(&Setup { input_widths: &[half, half], scales: scales.clone(), ..plain }).unwrap();
+        planted::train(&mut *learner, &batches, 2000);
+        let dictionary = learner.freeze(&scales);
+        let (mmcs, _) = planted::mmcs(&atoms, dictionary.atoms(), planted::D, false);
+        assert!(mmcs > 0.9, "MMCS {mmcs}");
+        let mut relative_norms = [Vec::new(), Vec::new(), Vec::new()];
+        for (i, atom) in atoms.chunks(planted::D).enumerate() {
+            let cosine = |learned: &&[f32]| vector::dot(atom, learned);
+            let best = dictionary.atoms().chunks(planted::D).max_by(|a, b| cosine(a).total_cmp(&cosine(b)));
+            let norm = |part: &[f32]| vector::dot(part, part).sqrt();
+            let (a, b) = best.map(|best| (norm(&best[..half]), norm(&best[half..]))).unwrap();
+            let relative = b / (a + b);
+            relative_norms[(i % 4).min(2)].push(relative);
+        }
+        let share = |at: usize, right: &dyn Fn(f32) -> bool| {
+            let all = &relative_norms[at];
+            all.iter().filter(|&&relative| right(relative)).count() as f32 / all.len() as f32
+        };
+        let shares = [share(0, &|r| r > 0.8), share(1, &|r| r < 0.2), share(2, &|r| (0.2..0.8).contains(&r))];
+        println!("atoms where they were planted: {shares:?}; relative norms {relative_norms:?}");
+        assert!(shares.iter().all(|&share| share >= 0.8), "{shares:?} {relative_norms:?}");
+    }
+}
