@@ -136,7 +136,7 @@ impl Mixer {
 
     fn exchange(&mut self, p: &mut Parameters<f32>, number: u64) {
         let (share, every) = EXCHANGE;
-        if number as f64 <= share * self.steps as f64 && number % every == 0 {
+        if number as f64 <= share * self.steps as f64 && number.is_multiple_of(every) {
             let weights = &mut p.extras[WEIGHTS].parameter;
             let places = self.hull.look_around(Path::best(), &p.w_dec.m, &weights.value);
             places.into_iter().for_each(|place| (weights.m[place], weights.v[place]) = (0.0, 0.0));

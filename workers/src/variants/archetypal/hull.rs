@@ -12,7 +12,7 @@ use crate::{
 /// Candidates that an atom mixes, at most.
 const SUPPORT: usize = 16;
 /// Stream of the random candidates.
-const MIXES: u64 = 0x4d49_5845_53;
+const MIXES: u64 = 0x004d_4958_4553;
 
 /// Candidates and, for each atom, those it may mix.
 #[derive(Debug, Clone, PartialEq)]
