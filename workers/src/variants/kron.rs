@@ -5,23 +5,23 @@
 
 mod frozen;
 mod pass;
-
-use rayon::prelude::*;
+mod update;
 
 use self::{
     frozen::KronDictionary,
     pass::{Gradients, Pass, RowSums},
+    update::update,
 };
 use super::{Invalid, LearnerConfig, LearnerInfo};
 use crate::{
-    kernels::{Path, adam::AdamStep, encode::Heads, simd::Kernel, vector},
+    kernels::{Path, adam::AdamStep, encode::Heads, vector},
     learner::{ActivationBatch, BatchFacts, DictLearner, Dictionary, Mismatch, Scales, Setup, StepReport},
     skeleton::{
         aux_k::AuxK,
         dead_latents::DeadLatents,
         init::gaussian_rows,
         median::geometric_median,
-        parameters::{Parameter, Piece},
+        parameters::Parameter,
         rooms::Rooms,
         schedule::Schedule,
         spec::{k_of, sae_config},
@@ -62,8 +62,6 @@ pub const INFO: LearnerInfo = LearnerInfo {
 
 /// Stream of the random directions.
 const DIRECTIONS: u64 = 0x4b52_4f4e;
-/// Rows of parameters that one task updates; their sums are added in order.
-const BLOCK: usize = 32;
 
 impl LearnerConfig for Kron {
     fn build(&self, setup: &Setup) -> Result<Box<dyn DictLearner>, Invalid> {
@@ -186,57 +184,6 @@ impl KronSae {
             lr,
             dead: self.dead.list().len() as u64,
         }
-    }
-}
-
-/// Steps every row of a parameter; atoms stay unit. Returns `Σ (sum of a row's weights)·row`, from before.
-fn update(
-    path: Path,
-    rows: &mut Parameter<f32>,
-    sums: &RowSums<f32>,
-    adam: &AdamStep<f32>,
-    unit: bool,
-) -> Vec<f64> {
-    let d = sums.width();
-    let blocks = rows.pieces(BLOCK * d).enumerate();
-    let block = |(block, piece)| path.run(UpdateRows { first: block * BLOCK, piece, sums, adam, unit });
-    let parts: Vec<Vec<f32>> = blocks.map(block).collect();
-    let mut total = vec![0f64; d];
-    for part in parts {
-        total.iter_mut().zip(part).for_each(|(total, part)| *total += f64::from(part));
-    }
-    total
-}
-
-struct UpdateRows<'a> {
-    first: usize,
-    piece: Piece<'a, f32>,
-    sums: &'a RowSums<'a, f32>,
-    adam: &'a AdamStep<f32>,
-    unit: bool,
-}
-
-impl Kernel for UpdateRows<'_> {
-    type Output = Vec<f32>;
-
-    #[inline(always)]
-    fn run(mut self) -> Vec<f32> {
-        let d = self.sums.width();
-        let (mut gradient, mut through, mut runs) = (vec![0f32; d], vec![0f32; d], Vec::new());
-        for row in 0..self.piece.value.len() / d {
-            let weight = self.sums.row(self.first + row, &mut runs, &mut gradient);
-            let mut values = self.piece.row(row, d);
-            vector::axpy(weight, values.value, &mut through);
-            if self.unit {
-                let parallel = vector::dot(&gradient, values.value);
-                vector::axpy(-parallel, values.value, &mut gradient);
-            }
-            values.descend(self.adam, &gradient);
-            if self.unit {
-                vector::normalize(values.value);
-            }
-        }
-        through
     }
 }
 
