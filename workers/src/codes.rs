@@ -2,7 +2,12 @@
 
 use std::cmp::Ordering;
 
+use rayon::prelude::*;
+
 use crate::kernels::Real;
+
+/// Rows that one task looks at.
+const BLOCK_ROWS: usize = 256;
 
 /// The codes of a block of rows, compressed by row.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -49,8 +54,8 @@ impl Codes {
     }
 
     /// Codes of the `k(row)` pairs of largest value in each row (ties: lower latent), and their values;
-    /// `values` runs parallel to `latents`.
-    pub fn largest<R: Real>(&self, values: &[R], k: impl Fn(usize) -> usize) -> (Codes, Vec<R>) {
+    /// `values` runs parallel to `latents`. Runs on the current rayon pool.
+    pub fn largest<R: Real>(&self, values: &[R], k: impl Fn(usize) -> usize + Sync) -> (Codes, Vec<R>) {
         self.largest_by(values, values, k)
     }
 
@@ -59,24 +64,45 @@ impl Codes {
         &self,
         scores: &[R],
         values: &[R],
-        k: impl Fn(usize) -> usize,
+        k: impl Fn(usize) -> usize + Sync,
     ) -> (Codes, Vec<R>) {
-        let (mut codes, mut kept) = (Codes::new(self.n_latents), Vec::new());
-        let mut order: Vec<usize> = Vec::new();
-        for row in 0..self.rows() {
-            order.clear();
-            order.extend(self.offsets[row]..self.offsets[row + 1]);
-            let descending = |a: &usize, b: &usize| {
-                scores[*b].partial_cmp(&scores[*a]).unwrap_or(Ordering::Equal).then(a.cmp(b))
-            };
-            order.sort_unstable_by(descending);
-            order.truncate(k(row));
-            order.sort_unstable();
+        let blocks: Vec<usize> = (0..self.rows()).step_by(BLOCK_ROWS).collect();
+        let of = |&first: &usize| {
+            let mut kept = Vec::new();
+            let rows = first..(first + BLOCK_ROWS).min(self.rows());
+            let ends: Vec<usize> = rows
+                .map(|row| {
+                    self.add_largest(row, scores, k(row), &mut kept);
+                    kept.len()
+                })
+                .collect();
+            (ends, kept)
+        };
+        let (mut codes, mut all) = (Codes::new(self.n_latents), Vec::new());
+        for (ends, kept) in blocks.par_iter().map(of).collect::<Vec<_>>() {
+            let before = codes.nnz();
+            codes.offsets.extend(ends.iter().map(|end| before + end));
+            codes.latents.extend(kept.iter().map(|&pair| self.latents[pair]));
             #[allow(clippy::cast_possible_truncation, reason = "codes are f32")]
-            codes.push_row(order.iter().map(|&pair| (self.latents[pair], values[pair].f64() as f32)));
-            kept.extend(order.iter().map(|&pair| values[pair]));
+            codes.values.extend(kept.iter().map(|&pair| values[pair].f64() as f32));
+            all.extend(kept.iter().map(|&pair| values[pair]));
         }
-        (codes, kept)
+        (codes, all)
+    }
+
+    /// Adds the positions of the `k` largest pairs of a row to `kept`, ascending.
+    fn add_largest<R: Real>(&self, row: usize, scores: &[R], k: usize, kept: &mut Vec<usize>) {
+        let first = kept.len();
+        kept.extend(self.offsets[row]..self.offsets[row + 1]);
+        let here = &mut kept[first..];
+        let descending = |a: &usize, b: &usize| {
+            scores[*b].partial_cmp(&scores[*a]).unwrap_or(Ordering::Equal).then(a.cmp(b))
+        };
+        if k < here.len() {
+            here.select_nth_unstable_by(k, descending);
+            here[..k].sort_unstable();
+            kept.truncate(first + k);
+        }
     }
 }
 

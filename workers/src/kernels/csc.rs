@@ -19,6 +19,7 @@ use crate::codes::Codes;
 /// latents, made side by side; how many parts there are shows nowhere.
 #[derive(Debug, Clone)]
 pub struct ByLatent<R> {
+    first: usize,
     part_latents: usize,
     parts: Vec<Part<R>>,
 }
@@ -43,26 +44,40 @@ pub struct Entries<'a, R> {
     pub encoder: &'a [R],
 }
 
+impl<R> Entries<'_, R> {
+    fn none() -> Self {
+        Entries { rows: &[], decoder: &[], encoder: &[] }
+    }
+}
+
 impl<R: Real> ByLatent<R> {
     /// Counting sort by latent; stable, so rows ascend. `decoder` and `encoder` run parallel to
     /// `codes.latents`. Runs on the current rayon pool, one part per thread.
-    #[allow(clippy::cast_possible_truncation, reason = "latents are counted in u32")]
     pub fn of(codes: &Codes, decoder: &[R], encoder: &[R]) -> Self {
-        let n = codes.n_latents;
-        let part_latents = n.div_ceil(rayon::current_num_threads()).max(1);
-        let starts: Vec<usize> = (0..n).step_by(part_latents).collect();
+        ByLatent::of_latents(codes, decoder, encoder, 0..codes.n_latents)
+    }
+
+    /// The same of some latents; the others have no entries.
+    #[allow(clippy::cast_possible_truncation, reason = "latents are counted in u32")]
+    pub fn of_latents(codes: &Codes, decoder: &[R], encoder: &[R], latents: Range<usize>) -> Self {
+        let part_latents = latents.len().div_ceil(rayon::current_num_threads()).max(1);
+        let starts: Vec<usize> = latents.clone().step_by(part_latents).collect();
         let part = |&first: &usize| {
-            let latents = first as u32..(first + part_latents).min(n) as u32;
+            let latents = first as u32..(first + part_latents).min(latents.end) as u32;
             Part::of(codes, decoder, encoder, latents)
         };
-        ByLatent { part_latents, parts: starts.par_iter().map(part).collect() }
+        ByLatent { first: latents.start, part_latents, parts: starts.par_iter().map(part).collect() }
     }
 
     /// Entries of one latent.
     #[inline(always)]
     pub fn entries(&self, latent: usize) -> Entries<'_, R> {
-        let part = &self.parts[latent / self.part_latents];
+        let latent = latent.wrapping_sub(self.first);
+        let Some(part) = self.parts.get(latent / self.part_latents) else { return Entries::none() };
         let at = latent % self.part_latents;
+        if at + 1 >= part.offsets.len() {
+            return Entries::none();
+        }
         let span = part.offsets[at]..part.offsets[at + 1];
         Entries {
             rows: &part.rows[span.clone()],
@@ -209,6 +224,23 @@ mod tests {
             assert_eq!(entries(0), (vec![0], vec![1.0], vec![4.0]));
             assert_eq!(entries(1), (vec![], vec![], vec![]));
             assert_eq!(entries(3), (vec![0, 2], vec![2.0, 3.0], vec![5.0, 6.0]));
+        }
+    }
+
+    #[test]
+    fn some_latents_have_the_entries_they_have_among_all() {
+        for threads in [1, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let (decoder, encoder) = ([1.0, 2.0, 3.0], [4.0, 5.0, 6.0]);
+            let all = ByLatent::of(&codes(), &decoder, &encoder);
+            for latents in [0..4, 0..0, 1..3, 3..4] {
+                let of = || ByLatent::of_latents(&codes(), &decoder, &encoder, latents.clone());
+                let some = pool.install(of);
+                for latent in 0..4 {
+                    let expected = if latents.contains(&latent) { all.entries(latent).rows } else { &[] };
+                    assert_eq!(some.entries(latent).rows, expected, "{latent} of {latents:?}");
+                }
+            }
         }
     }
 

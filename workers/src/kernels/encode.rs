@@ -8,6 +8,7 @@ mod avx512;
 mod block;
 mod by_latent;
 mod candidates;
+mod heads;
 mod lists;
 #[cfg(target_arch = "x86_64")]
 mod offer;
@@ -31,6 +32,7 @@ use self::{
     sink::{Above, BatchTop, Both, RowTop, Sink, among, cut},
 };
 pub use self::{
+    heads::{HeadCodes, Heads},
     quantise::Quantised,
     screen::{Screen, Screened, Screening},
 };
@@ -249,7 +251,7 @@ struct Blocks<'a, R> {
 
 impl<R: Real> Blocks<'_, R> {
     /// What a sink per block keeps of all columns, and of the columns of `among`.
-    fn each<S: Sink<R>>(&self, sink: impl Fn(usize) -> S + Sync) -> (Vec<Rows<R>>, Vec<Rows<R>>) {
+    fn each<S: Sink<R>>(&self, sink: impl Fn(usize) -> S + Sync) -> (Vec<S::Kept>, Vec<Rows<R>>) {
         let Blocks { encoder, path, x, b_dec, among } = *self;
         let d = encoder.d_in;
         let listed = among.map(|among| (encoder.listed(among.latents), among.k));

@@ -10,6 +10,7 @@ pub mod csc;
 pub mod encode;
 pub mod gather;
 pub mod lanes;
+pub mod nested;
 pub mod peak;
 pub mod prefetch;
 pub mod product;

@@ -120,12 +120,12 @@ impl<R: Real> Kernel for Rows<'_, R> {
 }
 
 /// `e = target − offset − Σ value·atom` for one row.
-struct ErrorRow<'a, R> {
-    coded: &'a Coded<'a, R>,
-    latents: &'a [u32],
-    values: &'a [R],
-    target: &'a [R],
-    e: &'a mut [R],
+pub(super) struct ErrorRow<'a, R> {
+    pub(super) coded: &'a Coded<'a, R>,
+    pub(super) latents: &'a [u32],
+    pub(super) values: &'a [R],
+    pub(super) target: &'a [R],
+    pub(super) e: &'a mut [R],
 }
 
 impl<R: Real> Columns for ErrorRow<'_, R> {
@@ -145,7 +145,7 @@ impl<R: Real> Columns for ErrorRow<'_, R> {
 
 /// `dots[j] = ⟨e, w_dec[latents[j]]⟩`, four at a time: one dot product alone waits for its own sums.
 #[inline(always)]
-fn project<R: Real>(e: &[R], latents: &[u32], w_dec: &[R], dots: &mut [R]) {
+pub(super) fn project<R: Real>(e: &[R], latents: &[u32], w_dec: &[R], dots: &mut [R]) {
     let d = e.len();
     let (fours, rest) = latents.as_chunks::<4>();
     let (dots_of_four, dots_of_rest) = dots.as_chunks_mut::<4>();

@@ -5,9 +5,11 @@
 
 pub mod cholesky;
 pub mod eigen;
+pub mod kmeans;
 pub mod multiplicative;
 pub mod polar;
 pub mod product;
+pub mod ridge;
 pub mod rotation;
 pub mod solve;
 pub mod whitening;

@@ -33,6 +33,11 @@ impl<R: Real> Term<R> {
         Term { by_latent: ByLatent::of(codes, decoder, encoder), y, sums: None }
     }
 
+    /// [`Term::new`] of the pairs whose latent is in `latents`.
+    pub fn of_latents(latents: Range<usize>, codes: &Codes, decoder: &[R], encoder: &[R], y: Vec<R>) -> Self {
+        Term { by_latent: ByLatent::of_latents(codes, decoder, encoder, latents), y, sums: None }
+    }
+
     /// For a code of `latents` alone, each in many rows. The sums have the same terms, added to those
     /// of other terms of the loss at the end. Changes nothing where `y` and `x` differ in width.
     pub fn shared_rows(self, path: Path, latents: &[u32], lanes: LaneStarts, x: &[R], centre: &[R]) -> Self {

@@ -16,6 +16,7 @@ use crate::{
         Path, Real,
         encode::{Among, Encoder, Screen, Selected, Selection},
         lanes::{LaneStarts, Moments},
+        nested::{Nested, Prefixes, nested},
         residual::{Coded, Residual, residual, residual_of_few},
         vector,
     },
@@ -243,6 +244,46 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
         Part { codes, values, slope, e, moments, rate }
     }
 
+    /// Adds `scale·Σ_j weights[j]·Σ‖target − b_dec − values·w_dec‖²` over nested dictionaries: of the `j`-th
+    /// reconstruction only the latents below `ends[j]` take part. `ends` ascend up to the number of latents,
+    /// and the last weight is positive. The part is that of all latents.
+    pub fn reconstruct_nested(
+        &mut self,
+        (codes, values): (Codes, Vec<R>),
+        ends: &[usize],
+        weights: &[f64],
+        scale: f64,
+    ) -> (Part<R>, Vec<Vec<R>>) {
+        let p = self.step.parameters;
+        let last = weights.last().copied().unwrap_or(1.0);
+        let against_last: Vec<R> = weights.iter().map(|weight| R::of(weight / last)).collect();
+        let prefixes = Prefixes { ends, weights: &against_last };
+        let coded = Coded { codes: &codes, values: &values, w_dec: &p.w_dec.value, offset: &p.b_dec.value };
+        let rooms = ends.iter().map(|_| self.rooms.take()).collect();
+        let of = nested(self.step.path, self.step.target, &coded, prefixes, self.step.lanes, rooms);
+        let Nested { mut suffixes, along_atoms, squared_errors, moments, column_sums } = of;
+        self.report(&codes, &values, moments.squared_norm);
+        let squares = weights.iter().zip(&squared_errors).map(|(weight, square)| weight * square);
+        self.add_error(&Moments { squared_norm: squares.sum::<f64>() / last, column_sums }, scale * last);
+        let rate = R::of(-2.0 * scale * last);
+        let mut slope = along_atoms;
+        vector::scale(rate, &mut slope);
+        let e = suffixes.pop().unwrap_or_default();
+        (Part { codes, values, slope, e, moments, rate }, suffixes)
+    }
+
+    /// A nested part takes part in the gradient; `suffixes` and `ends` are those of its prefixes.
+    pub fn push_nested(&mut self, part: Part<R>, suffixes: Vec<Vec<R>>, ends: &[usize]) {
+        let Part { codes, mut values, slope, e, rate, .. } = part;
+        vector::scale(rate, &mut values);
+        let mut begin = 0;
+        for (y, &end) in suffixes.into_iter().chain([e]).zip(ends) {
+            let [decoder, encoder] = [&values, &slope];
+            self.push_term(Term::of_latents(begin..end, &codes, decoder, encoder, y));
+            begin = end;
+        }
+    }
+
     /// The residual of any target against any code.
     pub fn residual(&mut self, target: &[R], coded: &Coded<R>) -> Residual<R> {
         residual(self.step.path, target, coded, self.step.lanes, self.rooms.take())
@@ -265,6 +306,20 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
         self.losses.reconstruction += scale * moments.squared_norm;
         let sums = self.gradient.offset.iter_mut().zip(&moments.column_sums);
         sums.for_each(|(offset, sum)| *offset -= 2.0 * scale * sum);
+    }
+
+    /// Adds `gradient`, `[rows, d_out]`, to the gradient of the loss with respect to what `part` decodes to.
+    /// The part's residual then stands for both: whoever wants the residual itself asks before.
+    pub fn pull_decoded(&mut self, part: &mut Part<R>, gradient: &[R]) {
+        let p = self.step.parameters;
+        let (zeros, nothing) = (vec![R::ZERO; part.values.len()], vec![R::ZERO; p.d_out()]);
+        let coded = Coded { codes: &part.codes, values: &zeros, w_dec: &p.w_dec.value, offset: &nothing };
+        let Residual { e, along_atoms, moments } = self.residual(gradient, &coded);
+        vector::add(&along_atoms, &mut part.slope);
+        let sums = self.gradient.offset.iter_mut().zip(&moments.column_sums);
+        sums.for_each(|(offset, sum)| *offset += sum);
+        vector::axpy(R::ONE / part.rate, &e, &mut part.e);
+        self.rooms.give(e);
     }
 
     /// Adds to the gradient with respect to `b_dec` through the decoder, `[d_out]`.

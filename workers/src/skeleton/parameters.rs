@@ -75,6 +75,18 @@ impl<R: Real> Piece<'_, R> {
         Piece { value: &mut self.value[span.clone()], m: &mut self.m[span.clone()], v: &mut self.v[span] }
     }
 
+    /// Keeps gradient `g` in the place of the first moment, for values that are made of other parameters.
+    #[inline(always)]
+    pub fn hold(&mut self, g: &[R]) {
+        self.m.copy_from_slice(g);
+    }
+
+    /// What [`Piece::hold`] kept.
+    #[inline(always)]
+    pub fn held(&self) -> &[R] {
+        self.m
+    }
+
     /// One Adam step with gradient `g`.
     #[inline(always)]
     pub fn descend(&mut self, step: &AdamStep<R>, g: &[R]) {

@@ -62,6 +62,10 @@ pub trait SaeVariant: Send + Sync {
     /// Brings parameters back to where they are allowed to be, after the step.
     fn project(&self, _parameters: &mut Parameters<f32>) {}
 
+    /// Steps the parameters that atoms are made of, and makes the atoms: after the step, where
+    /// [`SaeVariant::atoms`] says [`Atoms::Composed`]. `number` is that of the step, counted from 1.
+    fn compose(&mut self, _parameters: &mut Parameters<f32>, _adam: &AdamStep<f32>, _number: u64) {}
+
     /// Adds what it remembers from step to step to a state.
     fn save(&self, _state: &mut LearnerState) {}
 
@@ -150,6 +154,9 @@ impl<V: SaeVariant> Sae<V> {
         let adam = AdamStep::with_momentum(lr, self.step, self.variant.momentum());
         update::apply(self.path, &mut self.parameters, &gradient, &adam, self.variant.atoms());
         gradient.vacate(rooms);
+        if self.variant.atoms() == Atoms::Composed {
+            self.variant.compose(&mut self.parameters, &adam, self.step);
+        }
         self.variant.project(&mut self.parameters);
         self.dead.observe(batch.rows(), |latent| fired[latent]);
         StepReport {

@@ -18,6 +18,9 @@ pub enum Atoms {
     UnitNorm,
     /// Of any norm.
     Free,
+    /// Made of the variant's own parameters: the step leaves an atom's gradient where its first moment would
+    /// be, and leaves atoms and own parameters to [`super::SaeVariant::compose`].
+    Composed,
 }
 
 /// One step for every parameter. `b_dec` last, its gradient from the old `w_enc`.
@@ -44,7 +47,8 @@ pub fn apply(
         total.iter_mut().zip(block).for_each(|(total, part)| *total += f64::from(part));
     }
     parameters.b_dec.whole().descend(adam, &gradient.b_dec(&total));
-    for (extra, gradient) in parameters.extras.iter_mut().zip(&gradient.extras) {
+    let own = if atoms == Atoms::Composed { &mut [] } else { &mut parameters.extras[..] };
+    for (extra, gradient) in own.iter_mut().zip(&gradient.extras) {
         extra.parameter.whole().descend(adam, gradient);
     }
 }
@@ -80,7 +84,10 @@ impl Kernel for UpdateLatents<'_> {
             }
             encoder.descend(self.adam, &grad.w_enc);
             self.b_enc.row(row, 1).descend(self.adam, &[grad.b_enc]);
-            atom.descend(self.adam, &grad.w_dec);
+            match self.atoms {
+                Atoms::Composed => atom.hold(&grad.w_dec),
+                _ => atom.descend(self.adam, &grad.w_dec),
+            }
             if self.atoms == Atoms::UnitNorm {
                 vector::normalize(atom.value);
             }

@@ -136,6 +136,12 @@ learners! {
     mp::Mp,
     odl::Odl,
     snmf::Snmf,
+    matryoshka::Matryoshka,
+    archetypal::Archetypal,
+    kron::Kron,
+    adaptivek::AdaptiveK,
+    csr::Csr,
+    recommender::Recommender,
 }
 
 impl LearnerSpec {
@@ -181,6 +187,9 @@ impl LearnerSpec {
         self.config().outside()
     }
 }
+
+#[cfg(test)]
+mod pace;
 
 #[cfg(test)]
 mod tests {

@@ -29,7 +29,7 @@ pub(super) fn run<R: Real, S: Sink<R>>(
     x: &[R],
     b_dec: &[R],
     sink: Both<R, S>,
-) -> (Rows<R>, Rows<R>) {
+) -> (S::Kept, Rows<R>) {
     match path {
         Path::Avx512 => path.run(Block::<R, S, 12, 32> { path, encoder, x, b_dec, sink }),
         _ => path.run(Block::<R, S, 6, 16> { path, encoder, x, b_dec, sink }),
@@ -46,10 +46,10 @@ struct Block<'a, R, S, const ROWS: usize, const COLS: usize> {
 }
 
 impl<R: Real, S: Sink<R>, const ROWS: usize, const COLS: usize> Kernel for Block<'_, R, S, ROWS, COLS> {
-    type Output = (Rows<R>, Rows<R>);
+    type Output = (S::Kept, Rows<R>);
 
     #[inline(always)]
-    fn run(mut self) -> (Rows<R>, Rows<R>) {
+    fn run(mut self) -> (S::Kept, Rows<R>) {
         let (d, n_rows) = (self.encoder.d_in, self.x.len() / self.encoder.d_in);
         let tiles = interleave_rows::<R, ROWS>(self.x, self.b_dec);
         let mut panel = vec![R::ZERO; d * COLS];

@@ -2,23 +2,26 @@
 
 pub(super) mod among;
 mod batch;
+mod heads;
 mod row;
 mod threshold;
 
 pub(super) use among::Both;
 pub(super) use batch::{BatchTop, cut};
+pub(super) use heads::HeadTop;
 pub(super) use row::RowTop;
 pub(super) use threshold::Above;
 
-use super::rows::Rows;
-
 /// Takes every pre-activation of a block of rows once, latents ascending for each row.
 pub(super) trait Sink<R>: Send {
+    /// What is kept of a block.
+    type Kept: Send;
+
     /// Pre-activations of `row` (counted in the block) for columns `first..first + C`; NaN is never kept.
     fn offer<const C: usize>(&mut self, row: usize, first: usize, z: &[R; C]);
 
     /// What was kept. The latents are columns.
-    fn finish(self) -> Rows<R>;
+    fn finish(self) -> Self::Kept;
 }
 
 /// Bit `c` is set where `keep(z[c])`. A tile has at most 32 columns.

@@ -92,7 +92,8 @@ pub(super) fn gradient<R: Real>(
     let mut g = vec![R::ZERO; coded.codes.n_latents * d];
     g.par_chunks_mut(d).enumerate().for_each(|(latent, total)| {
         let entries = by_latent.entries(latent);
-        let runs = runs_of(entries.rows, lanes);
+        let mut runs = Vec::new();
+        lane_runs(entries.rows, lanes, &mut runs);
         let (rows, weights) = (entries.rows, entries.decoder);
         path.run(Sum(SumRows { runs: &runs, rows, weights, y: e, centre: None, total }));
     });

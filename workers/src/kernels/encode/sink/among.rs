@@ -66,7 +66,7 @@ impl<R: Real, S: Sink<R>> Both<'_, R, S> {
     }
 
     /// What each of them kept; no rows where there is no second one.
-    pub(in crate::kernels::encode) fn finish(self) -> (Rows<R>, Rows<R>) {
+    pub(in crate::kernels::encode) fn finish(self) -> (S::Kept, Rows<R>) {
         let also = self.also.map_or_else(|| Rows::with_capacity(0, 0), |also| also.top.finish());
         (self.all.finish(), also)
     }

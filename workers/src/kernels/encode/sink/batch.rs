@@ -52,6 +52,8 @@ fn prune<R: Real>(candidates: &mut Vec<Entry<R>>, room: usize) -> R {
 }
 
 impl<R: Real> Sink<R> for BatchTop<R> {
+    type Kept = Rows<R>;
+
     #[inline(always)]
     fn offer<const C: usize>(&mut self, row: usize, first: usize, z: &[R; C]) {
         let threshold = self.threshold;

@@ -108,6 +108,8 @@ fn prune<R: Real, const SIGNED: bool>(
 }
 
 impl<R: Real, const SIGNED: bool> Sink<R> for RowTop<R, SIGNED> {
+    type Kept = Rows<R>;
+
     #[inline(always)]
     fn offer<const C: usize>(&mut self, row: usize, first: usize, z: &[R; C]) {
         let threshold = self.thresholds[row];

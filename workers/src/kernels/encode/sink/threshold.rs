@@ -19,6 +19,8 @@ impl<R: Real> Above<R> {
 }
 
 impl<R: Real> Sink<R> for Above<R> {
+    type Kept = Rows<R>;
+
     #[inline(always)]
     fn offer<const C: usize>(&mut self, row: usize, first: usize, z: &[R; C]) {
         let thresholds = &self.thresholds[first..][..C];

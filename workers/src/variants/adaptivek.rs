@@ -1,0 +1,243 @@
+//! AdaptiveK: how many latents a row gets follows from how complex its context is. A ridge probe reads the
+//! complexity s (0 to 10) off the activation, `k(x) = round(k_min + σ(6(s/10 − ½))·(k_max − k_min))`.
+//!
+//! `hiyukie/adaptiveK`. Labels are needed for a part of the calibration sample only, and never after it. Its
+//! last phase, which moves the probe along with the SAE, is left out: rounding lets no gradient of the
+//! reconstruction through, and of the deviation from its labels the probe is at the minimum already.
+
+mod frozen;
+
+use rayon::prelude::*;
+
+use self::frozen::AdaptiveDictionary;
+use super::{Invalid, LearnerConfig, LearnerInfo};
+use crate::{
+    kernels::{
+        Path, Real,
+        encode::{Selected, Selection},
+        vector,
+    },
+    learner::{Beside, Columns, DictLearner, Dictionary, Mismatch, Role, Scales, Setup},
+    linear::ridge::Ridge,
+    skeleton::{
+        FrozenParameters, FrozenSae, Inference, Sae, SaeVariant,
+        aux_k::AuxK,
+        frozen::Exported,
+        objective::{Loss, Part, Unit},
+        parameters::Parameters,
+        spec::{k_of, positive, sae_config},
+    },
+    state::LearnerState,
+};
+
+sae_config! {
+    /// `[learner] kind = "adaptivek"`.
+    pub struct AdaptiveK {
+        /// Latents of the simplest rows.
+        #[serde(default = "k_min")]
+        pub k_min: usize,
+        /// Latents of the most complex rows.
+        #[serde(default = "k_max")]
+        pub k_max: usize,
+        /// Column with the complexity of a row, from 0 up; null where nobody knows it.
+        #[serde(default = "complexity")]
+        pub complexity: String,
+        /// The complexity of the most complex rows; half of it gets the middle of the range of k.
+        #[serde(default = "most_complex")]
+        pub most_complex: f64,
+        /// Weight of `‖codes‖₁/‖x‖₂`.
+        #[serde(default)]
+        pub l1_weight: f64,
+    }
+}
+
+fn k_min() -> usize {
+    20
+}
+
+fn k_max() -> usize {
+    320
+}
+
+fn complexity() -> String {
+    "complexity".to_owned()
+}
+
+fn most_complex() -> f64 {
+    10.0
+}
+
+/// The row of `atomflow learners`.
+pub const INFO: LearnerInfo = LearnerInfo {
+    kind: "adaptivek",
+    family: "sparse autoencoder",
+    summary: "TopK with a k per row, from the complexity of its context as a linear probe reads it",
+    paper: "AdaptiveK, https://github.com/hiyukie/adaptiveK",
+    columns: "complexity: a number 0 to 10 for some rows",
+    modes: &[],
+    example: "jobs/specs/learners/adaptivek.toml",
+    small: r#"{"kind": "adaptivek", "n_latents": 40, "k_min": 2, "k_max": 6, "dead_after_tokens": 200}"#,
+};
+
+impl LearnerConfig for AdaptiveK {
+    fn build(&self, setup: &Setup) -> Result<Box<dyn DictLearner>, Invalid> {
+        let labels = setup.beside.first().map_or(&[][..], |labels| &labels[..]);
+        let fit = || Probe::fit(setup.sample, setup.d_in, labels);
+        let probe = setup.threads.install(fit).map(|probe| probe.of_ten(self.most_complex));
+        let reason = "has no number in any row of the calibration sample: some rows must be labelled";
+        let probe = probe.ok_or(Invalid { field: "complexity", reason })?;
+        Ok(Box::new(Sae::new(Adaptive { config: self.clone(), probe }, &self.sae(), setup)))
+    }
+
+    fn validate(&self, d_in: usize) -> Result<(), Invalid> {
+        self.sae().validate(d_in)?;
+        k_of(self.k_max, self.n_latents)
+            .map_err(|_| Invalid { field: "k_max", reason: "must be between 1 and n_latents" })?;
+        let fits = (1..=self.k_max).contains(&self.k_min);
+        Invalid::unless(fits, "k_min", "must be between 1 and k_max")?;
+        let most = self.most_complex;
+        Invalid::unless(most.is_finite() && most > 0.0, "most_complex", "must be positive")?;
+        positive("l1_weight", self.l1_weight)
+    }
+
+    fn n_latents(&self) -> usize {
+        self.n_latents
+    }
+
+    fn k(&self) -> Option<usize> {
+        None
+    }
+
+    fn columns(&self) -> Columns {
+        Columns {
+            inputs: Vec::new(),
+            beside: vec![Beside { name: self.complexity.clone(), role: Role::Label }],
+        }
+    }
+}
+
+/// Reads the complexity off a row.
+#[derive(Debug, Clone, PartialEq)]
+struct Probe {
+    weights: Vec<f64>,
+    intercept: f64,
+}
+
+impl Probe {
+    /// From the rows whose label is a number; `None` if there are none.
+    fn fit(x: &[f32], d: usize, labels: &[f32]) -> Option<Probe> {
+        let known = |(row, &label): (&[f32], &f32)| {
+            let finite = label.is_finite() && row.iter().all(|v| v.is_finite());
+            finite.then(|| (row.to_vec(), label))
+        };
+        let (rows, labels): (Vec<Vec<f32>>, Vec<f32>) =
+            x.chunks_exact(d).zip(labels).filter_map(known).unzip();
+        let Ridge { weights, intercept, .. } = Ridge::fit(Path::best(), &rows.concat(), d, &labels)?;
+        Some(Probe { weights, intercept })
+    }
+
+    /// The probe of a complexity from 0 to 10, given one of 0 to `most`.
+    fn of_ten(mut self, most: f64) -> Probe {
+        vector::scale(10.0 / most, &mut self.weights);
+        self.intercept *= 10.0 / most;
+        self
+    }
+
+    /// The probe for rows that are `1/scale` as large.
+    fn unscaled(&self, scale: f32) -> Probe {
+        let weights = self.weights.iter().map(|w| w * f64::from(scale)).collect();
+        Probe { weights, intercept: self.intercept }
+    }
+
+    /// Latents of each row. Runs on the current rayon pool.
+    fn latents<R: Real>(&self, x: &[R], (k_min, k_max): (usize, usize)) -> Vec<usize> {
+        let of = |row: &[R]| {
+            let products = row.iter().zip(&self.weights).map(|(&x, w)| x.f64() * w);
+            latents_of(products.sum::<f64>() + self.intercept, k_min, k_max)
+        };
+        x.par_chunks(self.weights.len()).with_min_len(64).map(of).collect()
+    }
+}
+
+/// `round(k_min + σ(6(s/10 − ½))·(k_max − k_min))`; `k_min` if the complexity is not a number.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between k_min and k_max")]
+fn latents_of(complexity: f64, k_min: usize, k_max: usize) -> usize {
+    let share = 1.0 / (1.0 + (-6.0 * (complexity / 10.0 - 0.5)).exp());
+    k_min + (share * (k_max - k_min) as f64).round() as usize
+}
+
+/// The variant with its probe.
+#[derive(Debug)]
+struct Adaptive {
+    config: AdaptiveK,
+    probe: Probe,
+}
+
+impl Adaptive {
+    fn range(&self) -> (usize, usize) {
+        (self.config.k_min, self.config.k_max)
+    }
+
+    /// `weight/rows · Σ‖codes‖₁/‖x‖₂`.
+    fn penalise<R: Real>(&self, loss: &mut Loss<R>, part: &mut Part<R>) {
+        let (d, rows) = (loss.step.parameters.d_in, loss.step.rows() as f64);
+        let mut sum = 0f64;
+        for (row, x) in loss.step.x.chunks_exact(d).enumerate() {
+            let norm = x.iter().map(|&v| v.f64() * v.f64()).sum::<f64>().sqrt();
+            let weight = if norm > 0.0 { self.config.l1_weight / rows / norm } else { 0.0 };
+            for pair in part.codes.offsets[row]..part.codes.offsets[row + 1] {
+                sum += weight * part.values[pair].f64();
+                part.slope[pair] += R::of(weight);
+            }
+        }
+        loss.add(sum);
+    }
+}
+
+impl SaeVariant for Adaptive {
+    fn forward<R: Real>(&mut self, loss: &mut Loss<R>, aux: &AuxK) {
+        let latents = self.probe.latents(loss.step.x, self.range());
+        let Selected { codes, values, .. } = loss.select(Selection::TopK(self.config.k_max));
+        let (codes, values) = codes.largest(&values, |row| latents[row]);
+        let mut main = loss.reconstruct(codes, values, loss.scale(Unit::Variance));
+        aux.add(loss, &main);
+        if self.config.l1_weight > 0.0 {
+            self.penalise(loss, &mut main);
+        }
+        loss.push(main);
+    }
+
+    fn freeze(&self, _: &Parameters<f32>, folded: FrozenParameters, scales: &Scales) -> Box<dyn Dictionary> {
+        let probe = self.probe.unscaled(scales.first());
+        #[allow(clippy::cast_possible_truncation, reason = "dictionaries are f32")]
+        let single: Vec<f32> = probe.weights.iter().chain([&probe.intercept]).map(|&v| v as f32).collect();
+        let (d, (k_min, k_max)) = (folded.d_in, self.range());
+        let exported = Exported {
+            architecture: "atomflow_adaptivek",
+            cfg: serde_json::json!({ "k_min": k_min, "k_max": k_max }),
+            tensors: vec![
+                ("probe", vec![d], single[..d].to_vec()),
+                ("probe_bias", vec![1], single[d..].to_vec()),
+            ],
+        };
+        let threads = folded.threads.clone();
+        let most = FrozenSae::with_export(Inference::TopK(k_max), folded, exported);
+        Box::new(AdaptiveDictionary { most, probe, range: (k_min, k_max), threads })
+    }
+
+    fn save(&self, state: &mut LearnerState) {
+        let bits: Vec<u64> = self.probe.weights.iter().map(|w| w.to_bits()).collect();
+        state.push_u64("probe", &bits);
+        state.push_u64("probe_bias", &[self.probe.intercept.to_bits()]);
+    }
+
+    fn load(&mut self, state: &LearnerState) -> Result<(), Mismatch> {
+        let weights = state.u64("probe", self.probe.weights.len())?;
+        let intercept = f64::from_bits(state.u64("probe_bias", 1)?[0]);
+        self.probe = Probe { weights: weights.into_iter().map(f64::from_bits).collect(), intercept };
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
