@@ -133,7 +133,7 @@ fn read_answer(bytes: &[u8], numbers: usize) -> Result<Answer, String> {
     let column = batch.column_by_name("gradient").ok_or("the answer has no column `gradient`")?;
     let lists = column.as_fixed_size_list_opt().ok_or("`gradient` is not a FixedSizeList")?;
     let values = lists.values().as_primitive_opt::<Float32Type>().ok_or("`gradient` is not of float32")?;
-    let first = usize::try_from(lists.value_offset(0)).unwrap_or(0);
+    let first = usize::try_from(lists.value_offset_at(0)).unwrap_or(0);
     let gradient = values.values().get(first..first + numbers).filter(|_| column.null_count() == 0);
     let gradient = gradient.ok_or_else(|| format!("`gradient` does not hold {numbers} numbers"))?;
     Ok(Answer { loss, gradient: gradient.to_vec() })
@@ -147,7 +147,8 @@ mod tests {
 
     fn answer(loss: Option<&str>, name: &str, gradient: &[f32], d: usize) -> Vec<u8> {
         let column = vectors(gradient, d).unwrap();
-        let metadata = loss.map(|loss| ("loss".to_owned(), loss.to_owned())).into_iter().collect();
+        let metadata: HashMap<String, String> =
+            loss.map(|loss| ("loss".to_owned(), loss.to_owned())).into_iter().collect();
         let field = Field::new(name, column.data_type().clone(), true);
         let batch =
             RecordBatch::try_new(Arc::new(Schema::new_with_metadata(vec![field], metadata)), vec![column])
