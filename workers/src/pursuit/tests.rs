@@ -77,13 +77,13 @@ fn gradients_are_central_differences() {
         values
     };
     // Moved atoms are not quite unit: the first row then picks its atom again, a change of second order.
-    for i in 0..72 {
+    for (i, found) in d_atoms.iter().enumerate() {
         let slow = slope(&|by| loss(&x, &moved(&atoms, i, by), &b));
-        assert!((slow - d_atoms[i]).abs() < 1e-6, "atom element {i}: {} is not {slow}", d_atoms[i]);
+        assert!((slow - found).abs() < 1e-6, "atom element {i}: {found} is not {slow}");
     }
-    for i in 0..D {
+    for (i, found) in d_b.iter().enumerate() {
         let slow = slope(&|by| loss(&x, &atoms, &moved(&b, i, by)));
-        assert!((slow - d_b[i]).abs() < 1e-6, "bias {i}: {} is not {slow}", d_b[i]);
+        assert!((slow - found).abs() < 1e-6, "bias {i}: {found} is not {slow}");
     }
 }
 
@@ -116,9 +116,9 @@ fn orthonormal_atoms_make_it_hard_thresholding() {
         let mut products: Vec<(u32, f64)> =
             atoms.chunks(D).enumerate().map(|(i, a)| (i as u32, dot(a, row))).collect();
         products.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
-        for t in 0..3 {
-            assert_eq!(picks.latents[r * 3 + t], products[t].0);
-            assert!((picks.values[r * 3 + t] - products[t].1).abs() < 1e-12);
+        for (t, (latent, product)) in products.iter().take(3).enumerate() {
+            assert_eq!(picks.latents[r * 3 + t], *latent);
+            assert!((picks.values[r * 3 + t] - product).abs() < 1e-12);
         }
     }
 }

@@ -81,7 +81,7 @@ fn a_signed_permutation_goes_through_a_step() {
     let x = rows(&planted(), 500, 0.3, 4);
     let permuted = |rotation: &[f64]| {
         let row = |i: usize| {
-            let sign = if i % 3 == 0 { -1.0 } else { 1.0 };
+            let sign = if i.is_multiple_of(3) { -1.0 } else { 1.0 };
             rotation[(N - 1 - i) * N..][..N].iter().map(move |v| sign * v)
         };
         (0..N).flat_map(row).collect::<Vec<f64>>()
