@@ -86,7 +86,8 @@ impl OutsideLoss for Squared {
     fn answer(&self, r: &Reconstruction) -> Option<Answer> {
         let rows = (r.x.len() / r.d) as f64;
         let e: Vec<f32> = r.x.iter().zip(r.x_hat).map(|(x, x_hat)| x - x_hat).collect();
-        let loss = e.iter().map(|&e| f64::from(e).powi(2)).sum::<f64>() / rows;
+        // In f32, as where it is computed in earnest: what is too large has to show.
+        let loss = e.iter().map(|&e| f64::from(e * e)).sum::<f64>() / rows;
         #[allow(clippy::cast_possible_truncation, reason = "gradients are f32")]
         let gradient = e.iter().map(|e| (-2.0 * f64::from(*e) / rows) as f32).collect();
         Some(Answer { loss, gradient })
