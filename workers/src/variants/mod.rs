@@ -111,6 +111,7 @@ macro_rules! learners {
 
 learners! {
     topk::TopK,
+    relu::Relu,
 }
 
 impl LearnerSpec {
