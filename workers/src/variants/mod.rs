@@ -112,6 +112,7 @@ macro_rules! learners {
 learners! {
     topk::TopK,
     relu::Relu,
+    jumprelu::JumpRelu,
 }
 
 impl LearnerSpec {
