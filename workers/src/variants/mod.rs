@@ -113,6 +113,7 @@ learners! {
     topk::TopK,
     relu::Relu,
     jumprelu::JumpRelu,
+    gated::Gated,
 }
 
 impl LearnerSpec {
