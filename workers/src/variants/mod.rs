@@ -114,6 +114,7 @@ learners! {
     relu::Relu,
     jumprelu::JumpRelu,
     gated::Gated,
+    panneal::PAnneal,
 }
 
 impl LearnerSpec {
