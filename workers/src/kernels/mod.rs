@@ -12,6 +12,7 @@ pub mod gather;
 pub mod lanes;
 pub mod peak;
 pub mod prefetch;
+pub mod product;
 pub mod real;
 pub mod residual;
 pub mod simd;

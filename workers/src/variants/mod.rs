@@ -115,6 +115,7 @@ learners! {
     jumprelu::JumpRelu,
     gated::Gated,
     panneal::PAnneal,
+    vsae::VSae,
     discrete::Discrete,
 }
 
