@@ -39,18 +39,43 @@ pub(super) fn add_means<R: Real>(loss: &mut Loss<R>, weight: f64) {
     let mut dense = loss.room(n * d);
     let gram = Panels::of(&moments.second, &vec![R::ZERO; d]);
     Product { a: &p.w_enc.value, b: &gram, cuts: &[0, d], out: &mut dense }.run_on(step.path);
-    let (rows, rate) = (R::of(step.rows() as f64), R::of(weight));
-    let of = |(dense, (w, &b)): (&mut [R], (&[R], &R))| {
-        vector::axpy(b, &moments.first, dense);
-        let bias = vector::dot(w, &moments.first) + rows * b;
-        let square = vector::dot(w, dense).f64() + (b * bias).f64();
-        vector::scale(rate, dense);
-        (rate * bias, square)
-    };
-    let latents = p.w_enc.value.par_chunks(d).zip(&p.b_enc.value);
-    let (biases, squares): (Vec<R>, Vec<f64>) = dense.par_chunks_mut(d).zip(latents).map(of).unzip();
-    loss.add(0.5 * weight * squares.iter().sum::<f64>());
+    let (rows, rate, first) = (R::of(step.rows() as f64), R::of(weight), &moments.first[..]);
+    let latents = p.w_enc.value.par_chunks(LATENTS * d).zip(p.b_enc.value.par_chunks(LATENTS));
+    let of = |(dense, (w, b))| step.path.run(Means { dense, w, b, first, rows, rate });
+    let parts: Vec<(Vec<R>, f64)> = dense.par_chunks_mut(LATENTS * d).zip(latents).map(of).collect();
+    loss.add(0.5 * weight * parts.iter().map(|(_, squares)| squares).sum::<f64>());
+    let biases = parts.into_iter().flat_map(|(biases, _)| biases).collect();
     loss.add_encoder_gradient(dense, biases);
+}
+
+/// Some latents in front of the moments.
+struct Means<'a, R> {
+    /// `w·G`, turned into the gradient of the rows.
+    dense: &'a mut [R],
+    w: &'a [R],
+    b: &'a [R],
+    first: &'a [R],
+    rows: R,
+    rate: R,
+}
+
+impl<R: Real> Kernel for Means<'_, R> {
+    /// Gradient of the biases, and `Σ μ²`.
+    type Output = (Vec<R>, f64);
+
+    #[inline(always)]
+    fn run(self) -> (Vec<R>, f64) {
+        let (d, mut biases, mut squares) = (self.first.len(), Vec::with_capacity(self.b.len()), 0.0);
+        let latents = self.w.chunks_exact(d).zip(self.b);
+        for (dense, (w, &b)) in self.dense.chunks_exact_mut(d).zip(latents) {
+            vector::axpy(b, self.first, dense);
+            let bias = self.rows.fma(b, vector::dot(w, self.first));
+            squares += vector::dot(w, dense).f64() + (b * bias).f64();
+            vector::scale(self.rate, dense);
+            biases.push(self.rate * bias);
+        }
+        (biases, squares)
+    }
 }
 
 /// First and second moments of centred rows.
