@@ -1,7 +1,7 @@
 //! Products of dense matrices that fit a step: second moments, and what is a function of all latents of
 //! a batch, some latents at a time.
 //!
-//! The right factor is packed once into panels of [`PANEL`] columns that stay in the second-level cache
+//! The right factor is packed once into panels of 32 columns that stay in the second-level cache
 //! while all rows of the left factor pass. Each output is one fused multiply-add chain per cut, the
 //! chains added in order, so every path gives the same bits.
 

@@ -78,8 +78,8 @@ fn only_the_later_form_is_free_of_the_atoms_scale() {
 #[test]
 fn codes_shrink_by_half_of_lambda() {
     let (lambda, atom) = (0.4, golden::unit_rows::<f64>()[..D].to_vec());
-    let mut case = Case::<f64>::default();
-    case.x = (0..B).flat_map(|row| atom.iter().map(move |v| v * (1.0 + row as f64))).collect();
+    let x = (0..B).flat_map(|row| atom.iter().map(move |v| v * (1.0 + row as f64))).collect();
+    let case = Case::<f64> { x, ..Case::default() };
     let slope_at = |bias: f64, form| {
         let mut case = case.clone();
         let p = &mut case.parameters;
