@@ -53,6 +53,13 @@ impl Codes {
         self.latents.len()
     }
 
+    /// `Σ` of a number per pair over the pairs of each latent, in their order, `[n_latents]`.
+    pub fn sum_by_latent<R: Real>(&self, per_pair: impl IntoIterator<Item = R>) -> Vec<R> {
+        let mut sums = vec![0f64; self.n_latents];
+        self.latents.iter().zip(per_pair).for_each(|(&latent, v)| sums[latent as usize] += v.f64());
+        sums.into_iter().map(R::of).collect()
+    }
+
     /// Codes of the `k(row)` pairs of largest value in each row (ties: lower latent), and their values;
     /// `values` runs parallel to `latents`. Runs on the current rayon pool.
     pub fn largest<R: Real>(&self, values: &[R], k: impl Fn(usize) -> usize + Sync) -> (Codes, Vec<R>) {

@@ -31,7 +31,10 @@ pub fn sae_lens(p: &FrozenParameters, exported: &Exported) -> Result<Vec<Exporte
     let (d, n, d_out) = (p.d_in, p.b_enc.len(), p.b_dec.len());
     let mut weights = LearnerState::default();
     weights.push_f32("W_enc", vec![d, n], &transpose(&p.w_enc, n, d));
-    weights.push_f32("b_enc", vec![n], &p.b_enc);
+    // A gated encoder has two biases of its own instead, and SAELens refuses tensors it does not know.
+    if exported.architecture != "gated" {
+        weights.push_f32("b_enc", vec![n], &p.b_enc);
+    }
     weights.push_f32("W_dec", vec![n, d_out], &p.w_dec);
     weights.push_f32("b_dec", vec![d_out], &p.b_dec);
     for (name, shape, values) in &exported.tensors {

@@ -5,8 +5,10 @@
 
 use crate::{
     kernels::vector,
-    learner::{ActivationBatch, DictLearner, StepReport},
+    learner::{ActivationBatch, DictLearner, Scales, Setup, StepReport},
     random::{hash, unit},
+    threads::Threads,
+    variants::LearnerSpec,
 };
 
 /// Width of the rows.
@@ -81,6 +83,40 @@ pub(crate) fn train(learner: &mut dyn DictLearner, batches: &[Vec<f32>], steps: 
         last = learner.step(&ActivationBatch::new(x, &[0, x.len() / learner.d_in()]));
     }
     last
+}
+
+/// What a learner made of T2.
+#[derive(Debug, Clone, Copy)]
+#[allow(dead_code, reason = "printed")]
+pub(crate) struct Learned {
+    /// See [`mmcs`].
+    pub mmcs: f32,
+    /// The same, whatever the signs.
+    pub mmcs_signed: f32,
+    /// Share of the planted atoms that are recovered.
+    pub found: f32,
+    /// Of the last batch.
+    pub fvu: f64,
+    /// Of the last batch.
+    pub l0: f64,
+    /// Dead latents at the end.
+    pub dead: u64,
+}
+
+/// Learns T2 for so many steps; `table` is the table `[learner]`.
+pub(crate) fn learn(table: serde_json::Value, steps: usize) -> Learned {
+    let (atoms, spec) = (atoms(), serde_json::from_value::<LearnerSpec>(table.clone()).unwrap());
+    let sample = batch(&atoms, 9999);
+    let setup = Setup::plain(&D, steps as u64, 1, &sample, Threads::new(0).unwrap());
+    let mut learner = spec.build(&setup).unwrap();
+    let last = train(&mut *learner, &batches(&atoms), steps);
+    let dictionary = learner.freeze(&Scales::of(1.0));
+    let (mmcs_signed, _) = mmcs(&atoms, dictionary.atoms(), D, true);
+    let (mmcs, found) = mmcs(&atoms, dictionary.atoms(), D, false);
+    let (fvu, l0) = (last.squared_error / last.scatter, last.nnz as f64 / last.rows as f64);
+    let learned = Learned { mmcs, mmcs_signed, found, fvu, l0, dead: last.dead };
+    eprintln!("{table}: {learned:?}");
+    learned
 }
 
 /// 48 batches of T2.

@@ -11,6 +11,7 @@ pub mod encode;
 pub mod gather;
 pub mod lanes;
 pub mod nested;
+pub mod panels;
 pub mod peak;
 pub mod prefetch;
 pub mod product;

@@ -10,7 +10,7 @@ use crate::{
     kernels::{
         Path,
         encode::{Encoder, Quantised, Selection},
-        gather,
+        gather, vector,
     },
     learner::{Dictionary, LinearEncoder, Mismatch},
     state::LearnerState,
@@ -34,6 +34,24 @@ pub struct FrozenParameters {
     pub b_dec: Vec<f32>,
     /// Kernel threads.
     pub threads: Threads,
+}
+
+impl FrozenParameters {
+    /// The same dictionary with atoms of unit norm: codes grow by the norm that atoms lose, since
+    /// ReLU and thresholds at 0 commute with positive factors. Tables then speak of unit atoms.
+    pub fn with_unit_atoms(mut self) -> Self {
+        let (d_in, d_out) = (self.d_in, self.b_dec.len());
+        let rows = self.w_enc.chunks_exact_mut(d_in).zip(&mut self.b_enc);
+        for ((encoder, bias), atom) in rows.zip(self.w_dec.chunks_exact_mut(d_out)) {
+            let norm = vector::dot(atom, atom).sqrt();
+            if norm > 0.0 {
+                vector::scale(1.0 / norm, atom);
+                vector::scale(norm, encoder);
+                *bias *= norm;
+            }
+        }
+        self
+    }
 }
 
 /// How pre-activations become codes once learning is over.
@@ -69,6 +87,11 @@ pub struct Exported {
 }
 
 impl Exported {
+    /// ReLU, as SAELens calls it.
+    pub fn standard() -> Self {
+        Exported { architecture: "standard", ..Exported::default() }
+    }
+
     /// The SAELens architecture of an inference: thresholds make a JumpReLU. AbsTopK has none there.
     pub fn of(inference: &Inference, n_latents: usize) -> Self {
         let (architecture, cfg) = match inference {

@@ -11,6 +11,7 @@ use crate::{
         lanes::LaneStarts,
         prefetch,
         tiled::{SharedRows, TiledSums},
+        vector,
     },
 };
 
@@ -64,8 +65,11 @@ pub struct Gradient<'a, R> {
     pub terms: Vec<Term<R>>,
     /// Gradient of `b_dec` through the decoder, `[d_out]`.
     pub offset: Vec<f64>,
-    /// Gradient of `b_enc` where it is not the sum of the encoder weights, `[n_latents]`.
+    /// What the gradient of `b_enc` has beside the sum of the encoder weights, `[n_latents]`.
     pub bias: Option<Vec<R>>,
+    /// What all rows add to the gradients of the encoder at once: of its rows, `[n_latents, d_in]`, and
+    /// of its biases.
+    pub dense: Option<(Vec<R>, Vec<R>)>,
     /// What each atom adds of itself to its own gradient, `[n_latents]`.
     pub pull: Option<Vec<R>>,
     /// Gradients of the extra parameters.
@@ -102,7 +106,7 @@ impl<R: Real> Gradient<'_, R> {
         grad.w_enc.fill(R::ZERO);
         grad.w_dec.fill(R::ZERO);
         grad.through = R::ZERO;
-        let mut touched = self.pull.is_some();
+        let mut touched = self.pull.is_some() || self.dense.is_some();
         for term in &self.terms {
             touched |= self.add(term, latent, grad);
         }
@@ -110,7 +114,12 @@ impl<R: Real> Gradient<'_, R> {
             #[allow(clippy::cast_possible_truncation, reason = "latents are counted in u32")]
             sums.add_to(latent as u32, &mut grad.w_dec, &mut grad.w_enc);
         }
-        grad.b_enc = self.bias.as_ref().map_or(grad.through, |bias| bias[latent]);
+        if let Some((rows, biases)) = &self.dense {
+            let d = grad.w_enc.len();
+            vector::add(&rows[latent * d..][..d], &mut grad.w_enc);
+            grad.through += biases[latent];
+        }
+        grad.b_enc = self.bias.as_ref().map_or(grad.through, |bias| grad.through + bias[latent]);
         touched
     }
 
@@ -156,5 +165,6 @@ impl<R: Real> Gradient<'_, R> {
     /// Gives the memory of the terms back.
     pub fn vacate(self, rooms: &mut Rooms<R>) {
         self.terms.into_iter().for_each(|term| rooms.give(term.y));
+        self.dense.into_iter().for_each(|(rows, _)| rooms.give(rows));
     }
 }

@@ -5,6 +5,8 @@
 //! `dw_dec = Σ f·g`, `dw_enc = Σ gz·(x − b_dec)`, `db_enc = Σ gz`, `db_dec = Σ g − db_enc·w_enc`
 //! (OpenAI `sparse_autoencoder/kernels.py`).
 
+use rayon::prelude::*;
+
 use super::{
     gradient::{Gradient, Term},
     parameters::Parameters,
@@ -15,7 +17,7 @@ use crate::{
     kernels::{
         Path, Real,
         encode::{Among, Encoder, Screen, Selected, Selection},
-        lanes::{LaneStarts, Moments},
+        lanes::{self, Block, LaneStarts, Moments},
         nested::{Nested, Prefixes, nested},
         residual::{Coded, Residual, residual, residual_of_few},
         vector,
@@ -121,6 +123,21 @@ impl<R: Copy> Part<R> {
     }
 }
 
+impl<R> Part<R> {
+    /// Latents, values and slopes of the rows of each block of `lanes`.
+    fn blocks(&mut self, lanes: LaneStarts) -> Vec<(&[u32], &[R], &mut [R])> {
+        let (offsets, mut slope) = (&self.codes.offsets, &mut self.slope[..]);
+        let mut blocks = Vec::new();
+        for Block { rows, .. } in lanes::blocks(lanes) {
+            let span = offsets[rows.start]..offsets[rows.end];
+            let (here, rest) = slope.split_at_mut(span.len());
+            slope = rest;
+            blocks.push((&self.codes.latents[span.clone()], &self.values[span], here));
+        }
+        blocks
+    }
+}
+
 /// Everything known after the forward pass, ready to be turned into gradients latent by latent.
 #[derive(Debug)]
 pub struct Backward<'batch, R> {
@@ -161,6 +178,7 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
             terms: Vec::new(),
             offset: vec![0.0; p.d_out()],
             bias: None,
+            dense: None,
             pull: None,
             extras: p.extras.iter().map(zeros).collect(),
         };
@@ -322,22 +340,41 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
         self.rooms.give(e);
     }
 
-    /// Adds to the gradient with respect to `b_dec` through the decoder, `[d_out]`.
-    pub fn add_offset(&mut self, gradient: &[f64]) {
-        self.gradient.offset.iter_mut().zip(gradient).for_each(|(offset, g)| *offset += g);
+    /// The same with atoms and `b_dec` held fixed: only what makes the codes learns from it. The part
+    /// keeps no `e`; its slopes go on in another part, or by [`Loss::push_encoder`].
+    pub fn reconstruct_detached(&mut self, codes: Codes, values: Vec<R>, scale: f64) -> Part<R> {
+        let p = self.step.parameters;
+        let coded = Coded { codes: &codes, values: &values, w_dec: &p.w_dec.value, offset: &p.b_dec.value };
+        let Residual { e, along_atoms: mut slope, moments } = self.residual(self.step.target, &coded);
+        self.rooms.give(e);
+        self.losses.reconstruction += scale * moments.squared_norm;
+        let rate = R::of(-2.0 * scale);
+        vector::scale(rate, &mut slope);
+        Part { codes, values, slope, e: Vec::new(), moments, rate }
     }
 
-    /// Adds `weight/rows · Σ cost(latent, value)` over the pairs of a part, and its slope.
-    pub fn penalise(&mut self, part: &mut Part<R>, weight: f64, cost: impl Fn(usize, R) -> (R, R)) {
+    /// Adds `weight/rows · Σ cost(latent, value)` over the pairs of a part, and its slope. Returns the sum.
+    pub fn penalise(
+        &mut self,
+        part: &mut Part<R>,
+        weight: f64,
+        cost: impl Fn(usize, R) -> (R, R) + Sync,
+    ) -> f64 {
         let weight = weight / self.step.rows().max(1) as f64;
-        let (rate, mut sum) = (R::of(weight), 0f64);
-        let pairs = part.codes.latents.iter().zip(&part.values);
-        for ((&latent, &value), slope) in pairs.zip(&mut part.slope) {
-            let (cost, steepness) = cost(latent as usize, value);
-            sum += cost.f64();
-            *slope = steepness.fma(rate, *slope);
-        }
+        let rate = R::of(weight);
+        let of = |(latents, values, slopes): (&[u32], &[R], &mut [R])| {
+            let mut sum = 0f64;
+            for ((&latent, &value), slope) in latents.iter().zip(values).zip(slopes) {
+                let (cost, steepness) = cost(latent as usize, value);
+                sum += cost.f64();
+                *slope = steepness.fma(rate, *slope);
+            }
+            sum
+        };
+        let sums: Vec<f64> = part.blocks(self.step.lanes).into_par_iter().map(of).collect();
+        let sum: f64 = sums.iter().sum();
         self.add(weight * sum);
+        sum
     }
 
     /// Adds a number whose gradient the variant states itself.
@@ -350,9 +387,28 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
         self.gradient.pull = Some(weights);
     }
 
-    /// Gradient of the encoder bias, where it is not the sum of the slopes, `[n_latents]`.
-    pub fn set_bias_gradient(&mut self, gradient: Vec<R>) {
+    /// Adds to the gradient of the encoder bias, where that is more than the sum of the slopes,
+    /// `[n_latents]`.
+    pub fn add_bias_gradient(&mut self, gradient: Vec<R>) {
         self.gradient.bias = Some(gradient);
+    }
+
+    /// Adds to the gradients of the encoder what no list of pairs holds: of its rows, `[n_latents, d_in]`,
+    /// and of its biases, `[n_latents]`.
+    pub fn add_encoder_gradient(&mut self, rows: Vec<R>, biases: Vec<R>) {
+        self.gradient.dense = Some((rows, biases));
+    }
+
+    /// Adds to the gradient of `b_dec` what reaches it neither by decoding nor by the encoder.
+    pub fn add_offset_gradient(&mut self, gradient: &[f64]) {
+        self.gradient.offset.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
+    }
+
+    /// Memory that steps reuse, with anything in it.
+    pub fn room(&mut self, len: usize) -> Vec<R> {
+        let mut room = self.rooms.take();
+        room.resize(len, R::ZERO);
+        room
     }
 
     /// Gradient of the `index`-th extra parameter, to be added to.

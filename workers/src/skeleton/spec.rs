@@ -59,6 +59,19 @@ pub fn positive(field: &'static str, value: f64) -> Result<(), Invalid> {
     Invalid::unless(value.is_finite() && value >= 0.0, field, "must be 0 or positive")
 }
 
+/// λ grows during the first 5 % of the steps (Anthropic, April 2024).
+pub fn sparsity_warmup_share() -> f64 {
+    0.05
+}
+
+/// A share of the steps.
+///
+/// # Errors
+/// It is not between 0 and 1.
+pub fn share(field: &'static str, value: f64) -> Result<(), Invalid> {
+    Invalid::unless((0.0..=1.0).contains(&value), field, "must be between 0 and 1")
+}
+
 /// `k` latents of `n_latents`.
 ///
 /// # Errors

@@ -123,7 +123,7 @@ impl SaeVariant for Learner {
         let g: Vec<R> =
             answer.gradient.iter().map(|&g| R::of(f64::from(g) / f64::from(self.scale))).collect();
         let slope = along(loss, &codes, &g);
-        loss.add_offset(&lanes::moments(step.path, &g, p.d_out(), step.lanes).column_sums);
+        loss.add_offset_gradient(&lanes::moments(step.path, &g, p.d_out(), step.lanes).column_sums);
         loss.push_term(Term::new(&codes, &values, &slope, g));
     }
 
