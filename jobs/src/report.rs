@@ -37,6 +37,11 @@ fn quality(m: &Metrics) -> String {
         ("train FVU", known(m.train_fvu, human::ratio), "the same for the rows that trained"),
         ("all-rows FVU", known(m.all_fvu, human::ratio), "the same with the rows that the filters left out"),
         ("L0", known(m.l0, |l0| format!("{l0:.1}")), "latents per held-out row"),
+        (
+            "bits",
+            known(m.bits_per_token, |bits| format!("{bits:.0}")),
+            "a token's codes take, each latent described by itself",
+        ),
         ("dead", human::count(m.dead), "latents that fired on no kept row"),
         ("tokens", human::count(m.tokens), "rows learned from, over all passes"),
         ("time", human::duration(m.seconds), "of this process"),

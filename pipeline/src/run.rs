@@ -256,6 +256,10 @@ pub struct Metrics {
     pub all_fvu: Option<f64>,
     /// Mean latents per held-out row.
     pub l0: Option<f64>,
+    /// Description length of the codes of a kept row, in bits: each latent by itself, magnitudes to half
+    /// an octave.
+    #[serde(default)]
+    pub bits_per_token: Option<f64>,
     /// Latents that never fired during harvest.
     pub dead: u64,
     /// Rows learned from, over all passes.

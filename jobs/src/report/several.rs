@@ -14,14 +14,36 @@ pub(super) fn ended(learners: &[LearnerOutcome]) -> String {
 
 /// One line for each, and below what all have in common.
 pub(super) fn quality(outcome: &Outcome) -> String {
-    let head = ["learner", "n_latents", "k", "held-out FVU", "train FVU", "L0", "dead"];
+    let head = ["learner", "n_latents", "k", "held-out FVU", "train FVU", "L0", "bits", "dead"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(outcome.learners.iter().map(row));
     let common = [
         vec!["tokens".to_owned(), human::count(outcome.metrics.tokens), "rows each learned from".to_owned()],
         vec!["time".to_owned(), human::duration(outcome.metrics.seconds), "of this process".to_owned()],
     ];
-    format!("How good they are\n{}\n{}", aligned(&rows), aligned(&common))
+    let shortest = shortest(&outcome.learners);
+    format!("How good they are\n{}{shortest}\n{}", aligned(&rows), aligned(&common))
+}
+
+/// How much worse than the best a held-out FVU may be when descriptions are compared.
+const SAME_DISTORTION: f64 = 0.02;
+
+/// Of the dictionaries that reconstruct about as well as the best, the one with the shortest codes
+/// (Ayonrinde et al. 2024, MDL-SAEs).
+fn shortest(learners: &[LearnerOutcome]) -> String {
+    let measured = learners.iter().filter_map(|learner| {
+        let metrics = learner.metrics.as_ref()?;
+        Some((&learner.name, metrics.heldout_fvu?, metrics.bits_per_token?))
+    });
+    let measured: Vec<_> = measured.collect();
+    let best = measured.iter().map(|(_, fvu, _)| *fvu).fold(f64::INFINITY, f64::min);
+    let near = measured.iter().filter(|(_, fvu, _)| *fvu <= best + SAME_DISTORTION);
+    match near.min_by(|a, b| a.2.total_cmp(&b.2)) {
+        Some((name, fvu, bits)) if measured.len() > 1 => format!(
+            "  shortest codes within {SAME_DISTORTION} of the best FVU: {name} ({bits:.0} bits a token, FVU {fvu:.4})\n"
+        ),
+        _ => String::new(),
+    }
 }
 
 fn row(learner: &LearnerOutcome) -> Vec<String> {
@@ -39,6 +61,7 @@ fn figures(m: &Metrics) -> Vec<String> {
         known(m.heldout_fvu, human::ratio),
         known(m.train_fvu, human::ratio),
         known(m.l0, |l0| format!("{l0:.1}")),
+        known(m.bits_per_token, |bits| format!("{bits:.0}")),
         human::count(m.dead),
     ]
 }

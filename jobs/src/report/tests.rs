@@ -32,6 +32,7 @@ fn finished() -> Outcome {
         metrics: Metrics {
             heldout_fvu: Some(0.21345),
             l0: Some(32.0),
+            bits_per_token: Some(301.2),
             tokens: 98_304,
             seconds: 187.0,
             encoder: "f32".to_owned(),
@@ -68,7 +69,12 @@ fn several_learners_have_a_line_each() {
     for wanted in ["done; 1 of 2 learners failed", "calm", "0.2135", "failed: diverged at step 7", "run_id"] {
         assert!(text.contains(wanted), "{wanted} in\n{text}");
     }
-    assert!(!text.contains("delta_scan"), "{text}");
+    assert!(!text.contains("delta_scan") && !text.contains("shortest"), "{text}");
+    let mut both = two();
+    both.learners[1] = LearnerOutcome { name: "short".to_owned(), ..both.learners[0].clone() };
+    both.learners[1].metrics.as_mut().unwrap().bits_per_token = Some(250.0);
+    let text = outcome(&both, &BTreeMap::new());
+    assert!(text.contains("shortest codes within 0.02 of the best FVU: short (250 bits"), "{text}");
     let error = two().check().unwrap_err();
     assert_eq!(
         (error.kind.exit_code(), error.place().field.as_deref()),

@@ -223,6 +223,7 @@ impl Engine {
             train_fvu: figures(&totals.quality[0]).fvu,
             all_fvu: figures(&totals.all()?).fvu,
             l0: heldout.l0.or(kept.l0),
+            bits_per_token: Some(totals.bits_per_token()),
             dead: totals.dead(),
             tokens: frozen.metrics.iter().map(|m| m.rows).sum(),
             seconds: self.began.elapsed().as_secs_f64(),

@@ -12,7 +12,7 @@ use atomflow_workers::{
         HarvestSpec, List, Split,
         select::{ContextRef, PoolContext, PoolIndex, Sample},
     },
-    stats::{FixedPoint, QualitySums},
+    stats::{FixedPoint, QualitySums, description},
 };
 
 use rayon::prelude::*;
@@ -88,6 +88,12 @@ impl RunTotals {
     /// Latents that never fired.
     pub fn dead(&self) -> u64 {
         self.latents.iter().filter(|latent| latent.fires == 0).count() as u64
+    }
+
+    /// Description length of the codes of a kept row.
+    pub fn bits_per_token(&self) -> f64 {
+        let histograms = self.latents.iter().map(|latent| &latent.histogram[..]);
+        description::bits_per_row(histograms, self.rows_kept())
     }
 
     /// Sums over kept rows.

@@ -6,6 +6,7 @@
 //! blocks, workers and the order of shards cannot change a bit of any total.
 
 pub mod block;
+pub mod description;
 pub mod fixed;
 pub mod histogram;
 pub mod latents;
