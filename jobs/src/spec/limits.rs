@@ -173,9 +173,12 @@ fn learner(spec: &LearnerSpec, field: &str) -> Result<()> {
         let hint = "k latents of a row are kept; lower k or raise n_latents";
         at_least(&at("n_latents"), n, &at("k"), k, hint)?;
     }
-    let [narrow, wide] = [1, 1 << 20].map(|d_in| spec.validate(d_in).err());
+    // A rotation has as many latents as dimensions: that width is tried, too.
+    let [narrow, square, wide] = [1, n, 1 << 20].map(|d_in| spec.validate(d_in).err());
     match narrow {
-        Some(fault) if wide.as_ref() == Some(&fault) => Err(Error::spec(fault.reason).field(at(fault.field))),
+        Some(fault) if [&square, &wide].into_iter().all(|other| other.as_ref() == Some(&fault)) => {
+            Err(Error::spec(fault.reason).field(at(fault.field)))
+        }
         _ => Ok(()),
     }
 }

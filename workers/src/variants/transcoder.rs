@@ -6,21 +6,20 @@
 
 use std::borrow::Cow;
 
-use rayon::prelude::*;
-
 use super::{Invalid, LearnerConfig, LearnerInfo};
 use crate::{
     codes::Codes,
     export::ExportedFile,
     kernels::{
-        Real,
+        Path, Real,
         encode::{Selected, Selection},
-        lanes,
+        product::Panels,
     },
     learner::{
         ActivationBatch, Beside, Columns, DictLearner, Dictionary, LinearEncoder, Mismatch, Role, Scales,
         Setup,
     },
+    linear::product::cross,
     skeleton::{
         FrozenParameters, FrozenSae, Inference, Sae, SaeVariant,
         aux_k::AuxK,
@@ -93,35 +92,18 @@ struct Learner {
 impl Learner {
     /// What the dense map leaves of the target: the code explains that.
     fn unexplained<R: Real>(&self, loss: &Loss<R>) -> Vec<R> {
-        let (step, map) = (loss.step, loss.step.parameters.extra(0));
-        let mut left = step.target.to_vec();
-        let width = self.width;
-        left.par_chunks_mut(width).zip(step.x.par_chunks(step.parameters.d_in)).for_each(|(y, x)| {
-            subtract_map(map, x, y);
-        });
+        let (step, mut left) = (loss.step, vec![R::ZERO; loss.step.target.len()]);
+        let map = Panels::of_rows(step.parameters.extra(0), step.parameters.d_in);
+        map.times(step.path, step.x, &mut left);
+        left.iter_mut().zip(step.target).for_each(|(left, &y)| *left = y - *left);
         left
     }
 
-    /// ∂loss/∂map = Σ g xᵀ, g the gradient of what is reconstructed: lane by lane, in order.
+    /// ∂loss/∂map = Σ g xᵀ, g the gradient of what is reconstructed.
     fn map_gradient<R: Real>(&self, loss: &mut Loss<R>, part: &Part<R>) {
-        let (d_in, width, rate) = (loss.step.parameters.d_in, self.width, part.rate());
-        let (x, blocks) = (loss.step.x, lanes::blocks(loss.step.lanes));
-        let gradient = loss.extra_gradient(0);
-        gradient.par_chunks_mut(d_in).enumerate().for_each(|(column, total)| {
-            for block in &blocks {
-                for row in block.rows.clone() {
-                    let g = rate * part.e[row * width + column];
-                    crate::kernels::vector::axpy(g, &x[row * d_in..][..d_in], total);
-                }
-            }
-        });
-    }
-}
-
-/// `y −= map·x`, `map` row-major `[d_out, d_in]`.
-fn subtract_map<R: Real>(map: &[R], x: &[R], y: &mut [R]) {
-    for (y, row) in y.iter_mut().zip(map.chunks_exact(x.len())) {
-        *y = *y - crate::kernels::vector::dot(row, x);
+        let (step, rate) = (loss.step, part.rate());
+        let sum = cross(step.path, step.lanes, (&part.e, self.width), (step.x, step.parameters.d_in));
+        loss.extra_gradient(0).iter_mut().zip(sum).for_each(|(total, sum)| *total += rate * sum);
     }
 }
 
@@ -201,14 +183,11 @@ impl Dictionary for Frozen {
     fn reconstruct(&self, x: &[f32], codes: &Codes, x_hat: &mut [f32]) {
         self.decode(codes, x_hat);
         let Some(map) = &self.skip else { return };
-        let (d_in, d_out) = (self.d_in(), self.d_out());
+        let mut around = vec![0f32; x_hat.len()];
         self.sae.parameters().threads.install(|| {
-            x_hat.par_chunks_mut(d_out).zip(x.par_chunks(d_in)).for_each(|(y, x)| {
-                for (y, row) in y.iter_mut().zip(map.chunks_exact(d_in)) {
-                    *y += crate::kernels::vector::dot(row, x);
-                }
-            });
+            Panels::of_rows(map, self.d_in()).times(Path::best(), x, &mut around);
         });
+        x_hat.iter_mut().zip(around).for_each(|(x_hat, more)| *x_hat += more);
     }
 
     fn atoms(&self) -> &[f32] {
