@@ -218,3 +218,31 @@ fn all_latents_kept_equals_relu() {
     };
     assert_eq!(outcome.nnz, case.x.chunks(D).map(positive).sum::<usize>());
 }
+
+/// Activations that use 16 of 64 dimensions: atoms that start among those leave fewer latents dead.
+#[test]
+fn starting_in_the_active_subspace_leaves_fewer_dead() {
+    const ACTIVE: usize = 16;
+    let within = planted::atoms_of(32, ACTIVE, 7);
+    let mut atoms = vec![0f32; 32 * planted::D];
+    for (wide, narrow) in atoms.chunks_mut(planted::D).zip(within.chunks(ACTIVE)) {
+        wide[..ACTIVE].copy_from_slice(narrow);
+    }
+    let recipe = planted::Recipe { noise: 0.0, ..planted::T2 };
+    let batches: Vec<Vec<f32>> =
+        (0..16).map(|number| planted::rows_of(&atoms, planted::D, ROWS, recipe, number)).collect();
+    let dead = |init: serde_json::Value| {
+        let spec = serde_json::json!({
+            "n_latents": 512, "k": 4, "aux_coefficient": 0.0, "dead_after_tokens": 50_000,
+            "schedule": { "lr": 1e-3 }, "init": init,
+        });
+        let spec: TopK = serde_json::from_value(spec).unwrap();
+        let threads = Threads::new(0).unwrap();
+        let mut learner = spec.build(&Setup::plain(&planted::D, 300, 1, &batches[0], threads)).unwrap();
+        planted::train(&mut *learner, &batches, 300).dead
+    };
+    let random = dead(serde_json::json!({ "kind": "random" }));
+    let active = dead(serde_json::json!({ "kind": "active_subspace" }));
+    println!("dead of 512: {random} from anywhere, {active} from the active subspace");
+    assert!(active < random, "{active} dead of 512 from the active subspace, {random} from anywhere");
+}
