@@ -142,6 +142,7 @@ learners! {
     bilinear::Bilinear,
     mairal::Mairal,
     masked::Masked,
+    deep::Deep,
     itda::Itda,
     snmf::Snmf,
     odl::Odl,
