@@ -143,6 +143,7 @@ learners! {
     mairal::Mairal,
     masked::Masked,
     deep::Deep,
+    supervised::Supervised,
     itda::Itda,
     snmf::Snmf,
     odl::Odl,
