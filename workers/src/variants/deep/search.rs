@@ -42,11 +42,11 @@ impl Search {
         let mut at = self.standing(stack, x, d, vec![R::ZERO; rows * n]);
         for _ in 0..self.rounds {
             let next = self.standing(stack, x, d, self.moved(&at, &steps, n, stack.is_relu()));
-            for row in 0..rows {
+            for (row, step) in steps.iter_mut().enumerate() {
                 if next.cost[row] <= at.cost[row] {
                     at.take(&next, row, n);
                 } else {
-                    steps[row] = steps[row] * R::of(0.5);
+                    *step = *step * R::of(0.5);
                 }
             }
         }

@@ -1,7 +1,18 @@
 //! Limits in ξ, blocks that never raise the loss, labels that are not known, the two-stage baseline.
 
-use super::*;
-use crate::{kernels::vector, random::hash, random::unit, surrogate::Statistics, toys};
+use super::{
+    pull::{Pull, aim},
+    score::{Labelled, cross_entropy, sigma},
+    *,
+};
+use crate::{
+    kernels::vector,
+    learner::{ActivationBatch, Scales},
+    random::{hash, unit},
+    state::LearnerState,
+    surrogate::{Decay, Statistics},
+    toys,
+};
 
 const D: usize = 16;
 
@@ -79,7 +90,8 @@ fn trained(spec: &Supervised, steps: u64) -> SupervisedLearner {
     let mut learner = start(spec, &batches[0].0);
     for step in 0..steps {
         let (x, y) = &batches[step as usize % 8];
-        let report = learner.step(&ActivationBatch::new(x, &[0, 200, 512]).with_beside(&[y.clone()]));
+        let labels = std::slice::from_ref(y);
+        let report = learner.step(&ActivationBatch::new(x, &[0, 200, 512]).with_beside(labels));
         assert!(!report.diverged());
     }
     learner
@@ -108,7 +120,7 @@ fn with_all_weight_on_reconstruction_it_is_online_dictionary_learning() {
         learner.load(&state).unwrap();
         for step in 0..5 {
             plain.step(&ActivationBatch::new(&x, &[0, 300]));
-            learner.step(&ActivationBatch::new(&x, &[0, 300]).with_beside(&[y.clone()]));
+            learner.step(&ActivationBatch::new(&x, &[0, 300]).with_beside(std::slice::from_ref(&y)));
             let atoms = plain.save().f32("atoms", &[20, D]).unwrap();
             if form == "filter" {
                 assert_eq!(learner.online.atoms, atoms, "step {step}");
@@ -135,7 +147,7 @@ fn without_reconstruction_it_is_logistic_regression() {
     let optimum = cross_entropy(&direct.of(&features), &labels);
     let mut last = f64::INFINITY;
     for step in 0..1500 {
-        let report = learner.step(&ActivationBatch::new(&x, &[0, 600]).with_beside(&[y.clone()]));
+        let report = learner.step(&ActivationBatch::new(&x, &[0, 600]).with_beside(std::slice::from_ref(&y)));
         assert!(report.aux_loss <= last + 1e-5, "step {step}: {} after {last}", report.aux_loss);
         last = report.aux_loss;
     }
