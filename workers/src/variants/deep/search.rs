@@ -72,20 +72,24 @@ impl Search {
 
     /// `soft(z + step·pull, step·λ)`; not below zero if `positive`.
     fn moved<R: Real>(&self, at: &Standing<R>, steps: &[R], n: usize, positive: bool) -> Vec<R> {
-        let lambda = R::of(self.lambda);
-        let pairs = at.codes.iter().zip(&at.pull).enumerate();
-        let one = |(i, (&z, &pull)): (usize, (&R, &R))| {
-            let step = steps[i / n];
-            let (u, by) = (z + step * pull, step * lambda);
-            if u > by {
-                u - by
-            } else if !positive && u < -by {
-                u + by
-            } else {
-                R::ZERO
-            }
-        };
-        pairs.map(one).collect()
+        let rows = at.codes.chunks_exact(n).zip(at.pull.chunks_exact(n)).zip(steps);
+        let mut codes = Vec::with_capacity(at.codes.len());
+        for ((z, pull), &step) in rows {
+            let by = step * R::of(self.lambda);
+            codes.extend(z.iter().zip(pull).map(|(&z, &pull)| soft(z + step * pull, by, positive)));
+        }
+        codes
+    }
+}
+
+/// `u` drawn towards 0 by `by`.
+fn soft<R: Real>(u: R, by: R, positive: bool) -> R {
+    if u > by {
+        u - by
+    } else if !positive && u < -by {
+        u + by
+    } else {
+        R::ZERO
     }
 }
 
