@@ -21,6 +21,8 @@ pub struct Searched {
     pub atoms: CodedAtoms,
     /// What `cfg.json` says beside shapes: how to code.
     pub cfg: Value,
+    /// Tensors beside `W_dec` and `b_dec` in `sae_weights.safetensors`.
+    pub tensors: LearnerState,
 }
 
 impl Dictionary for Searched {
@@ -50,7 +52,7 @@ impl Dictionary for Searched {
 
     fn export(&self) -> Result<Vec<ExportedFile>, Mismatch> {
         let (n, d) = (self.n_latents(), self.d_in());
-        let mut tensors = LearnerState::default();
+        let mut tensors = self.tensors.clone();
         tensors.push_f32("W_dec", vec![n, d], self.atoms.atoms());
         tensors.push_f32("b_dec", vec![d], self.atoms.b_dec());
         export::plain(self.kind, (d, n), &tensors, &self.cfg)

@@ -242,7 +242,7 @@ impl DictLearner for MairalLearner {
         let (lambda, positive) = (coder.lambda(), spec.positive_codes);
         let cfg = json!({ "coder": spec.coder, "lambda": lambda, "k": spec.k, "positive": positive });
         let atoms = CodedAtoms::new(self.online.atoms.clone(), centre, self.threads.clone());
-        Box::new(Searched { kind: INFO.kind, coder, atoms, cfg })
+        Box::new(Searched { kind: INFO.kind, coder, atoms, cfg, tensors: LearnerState::default() })
     }
 
     fn save(&self) -> LearnerState {

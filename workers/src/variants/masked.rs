@@ -234,6 +234,7 @@ impl DictLearner for MaskedLearner {
             coder: AnyCoder::Omp(Omp { k: self.spec.k }),
             atoms: CodedAtoms::new(atoms, centre, self.threads.clone()),
             cfg: json!({ "coder": "omp", "k": self.spec.k }),
+            tensors: LearnerState::default(),
         })
     }
 

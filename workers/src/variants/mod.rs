@@ -142,6 +142,8 @@ learners! {
     bilinear::Bilinear,
     mairal::Mairal,
     masked::Masked,
+    deep::Deep,
+    supervised::Supervised,
     itda::Itda,
     snmf::Snmf,
     odl::Odl,
