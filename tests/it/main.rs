@@ -15,6 +15,7 @@ mod kill;
 mod learners;
 mod many;
 mod readers;
+mod sae_lens;
 mod same_bytes;
 mod spec;
 mod store;

@@ -20,7 +20,7 @@ use atomflow_workers::{
     threads::Threads,
 };
 use half::f16;
-use safetensors::{SafeTensors, tensor::TensorView};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 // ---------------------------------------------------------------- tables
 
@@ -206,12 +206,6 @@ fn a_new_export_is_what_sae_lens_loaded() {
 }
 
 fn same_tensors(ours: &SafeTensors, theirs: &SafeTensors) {
-    let layout = |file: &SafeTensors| {
-        let mut tensors: Vec<_> =
-            file.iter().map(|(name, t)| (name.to_owned(), t.dtype(), t.shape().to_vec())).collect();
-        tensors.sort_by(|a, b| a.0.cmp(&b.0));
-        tensors
-    };
     assert_eq!(layout(ours), layout(theirs));
     for (name, _, _) in layout(theirs) {
         let values = |file: &SafeTensors| floats(file.tensor(&name).unwrap());
@@ -223,15 +217,23 @@ fn same_tensors(ours: &SafeTensors, theirs: &SafeTensors) {
     }
 }
 
+/// Names, types and shapes.
+pub(crate) fn layout(file: &SafeTensors) -> Vec<(String, Dtype, Vec<usize>)> {
+    let mut tensors: Vec<_> =
+        file.iter().map(|(name, t)| (name.to_owned(), t.dtype(), t.shape().to_vec())).collect();
+    tensors.sort_by(|a, b| a.0.cmp(&b.0));
+    tensors
+}
+
 /// Equal to 1e-5 of the largest value.
-fn assert_close(what: &str, found: &[f32], wanted: &[f32]) {
+pub(crate) fn assert_close(what: &str, found: &[f32], wanted: &[f32]) {
     assert_eq!(found.len(), wanted.len(), "{what}");
     let largest = wanted.iter().fold(0.0f32, |m, v| m.max(v.abs()));
     let gap = found.iter().zip(wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(gap <= 1e-5 * largest, "{what} differ by {gap}, the largest value being {largest}");
 }
 
-fn dense(codes: &Codes) -> Vec<f32> {
+pub(crate) fn dense(codes: &Codes) -> Vec<f32> {
     let mut values = vec![0.0; codes.rows() * codes.n_latents];
     for (row, values) in values.chunks_mut(codes.n_latents).enumerate() {
         let (latents, row) = codes.row(row);
@@ -240,7 +242,7 @@ fn dense(codes: &Codes) -> Vec<f32> {
     values
 }
 
-fn floats(tensor: TensorView) -> Vec<f32> {
+pub(crate) fn floats(tensor: TensorView) -> Vec<f32> {
     tensor.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the real SAELens on a small dictionary and writes tests/fixtures/sae_lens again. Not part of
-# tests/run.sh: it installs PyTorch. Usage: tests/python/sae_lens.sh
+# Runs the real SAELens on a small dictionary and on an export of every learner that it has an architecture
+# for, and writes tests/fixtures/sae_lens again. Not part of tests/run.sh: it installs PyTorch. Usage: tests/python/sae_lens.sh
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -15,3 +15,7 @@ trap 'rm -rf "$run"' EXIT
 cargo run --release --package atomflow -- run jobs/specs/quickstart.toml --out "$run/small" \
     --set learner.n_latents=64 --set learner.k=8
 "$venv/bin/python" tests/python/sae_lens_check.py "$run/small" tests/fixtures/sae_lens
+
+ATOMFLOW_SAE_LENS_EXPORTS=$run/exports cargo test --release --package atomflow-tests --test it -- \
+    --ignored writes_exports
+"$venv/bin/python" tests/python/sae_lens_exports.py "$run/exports" tests/fixtures/sae_lens/exports

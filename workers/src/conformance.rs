@@ -6,7 +6,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    learner::{ActivationBatch, BatchFacts, Beside, DictLearner, Role, Scales, Setup, StepReport},
+    learner::{
+        ActivationBatch, BatchFacts, Beside, DictLearner, Dictionary, Role, Scales, Setup, StepReport,
+    },
     random::{hash, unit},
     skeleton::outside::{Answer, OutsideLoss, Reconstruction},
     state::LearnerState,
@@ -31,8 +33,13 @@ pub fn check(spec: &LearnerSpec) {
     rows_that_are_not_finite_are_reported(spec);
 }
 
-/// Rows around four directions, so that there is something to learn.
-fn rows(step: u64) -> Vec<f32> {
+/// A dictionary that was learned in a few steps, frozen for vectors that were multiplied by 3.
+pub fn dictionary(spec: &LearnerSpec) -> Box<dyn Dictionary> {
+    trained(spec, 1, STEPS).freeze(&scales(spec, 3.0))
+}
+
+/// Rows around four directions, so that there is something to learn, `[96, 24]`. Each step has others.
+pub fn rows(step: u64) -> Vec<f32> {
     let value = |r: usize, c: usize| {
         let noise = unit(hash(&[step, r as u64, c as u64])) - 0.5;
         let signal = if c % 4 == r % 4 { 1.0 + unit(hash(&[step, r as u64])) } else { 0.0 };

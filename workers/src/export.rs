@@ -46,15 +46,17 @@ pub fn sae_lens(p: &FrozenParameters, exported: &Exported) -> Result<Vec<Exporte
         "metadata": { "sae_lens_version": SAE_LENS_VERSION },
     });
     extend(&mut cfg, &fields);
-    if d_out != d {
+    // Left out, SAELens takes the output of a transcoder to be 768 wide.
+    if d_out != d || exported.architecture.contains("transcoder") {
         extend(&mut cfg, &json!({ "d_out": d_out }));
     }
     extend(&mut cfg, &exported.cfg);
     files(&cfg, &weights)
 }
 
-/// The files of a dictionary that SAELens has no architecture for: `cfg.json` with `architecture`
-/// `atomflow_<kind>`, and its tensors (`W_dec` `[n_latents, d_out]`, `b_dec` `[d_out]`, and its own).
+/// The files of a dictionary without an encoder of its own: `cfg.json` with `architecture`
+/// `atomflow_<kind>`, unless `extra` names one of SAELens, and its tensors (`W_dec` `[n_latents, d_out]`,
+/// `b_dec` `[d_out]`, and its own).
 ///
 /// # Errors
 /// A tensor does not fit its shape (a bug).
@@ -67,6 +69,17 @@ pub fn plain(
     let mut cfg = cfg(&format!("atomflow_{kind}"), d_in, n_latents);
     extend(&mut cfg, extra);
     files(&cfg, tensors)
+}
+
+/// What `cfg.json` says of `k` rounds of matching pursuit, for [`plain`]: SAELens has the architecture,
+/// and would stop a row earlier unless told not to.
+pub fn matching_pursuit(k: usize) -> Value {
+    json!({
+        "architecture": "matching_pursuit",
+        "apply_b_dec_to_input": true, "normalize_activations": "none", "reshape_activations": "none",
+        "metadata": { "sae_lens_version": SAE_LENS_VERSION },
+        "max_iterations": k, "residual_threshold": 0.0, "stop_on_duplicate_support": false,
+    })
 }
 
 fn cfg(architecture: &str, d_in: usize, n_latents: usize) -> Value {

@@ -13,7 +13,6 @@ use crate::{
         gather, vector,
     },
     learner::{Dictionary, LinearEncoder, Mismatch},
-    state::LearnerState,
     threads::Threads,
 };
 
@@ -92,11 +91,12 @@ impl Exported {
         Exported { architecture: "standard", ..Exported::default() }
     }
 
-    /// The SAELens architecture of an inference: thresholds make a JumpReLU. AbsTopK has none there.
+    /// The SAELens architecture of an inference: thresholds make a JumpReLU.
     pub fn of(inference: &Inference, n_latents: usize) -> Self {
+        let largest = |k: &usize| json!({ "k": k, "rescale_acts_by_decoder_norm": false });
         let (architecture, cfg) = match inference {
-            Inference::TopK(k) => ("topk", json!({ "k": k, "rescale_acts_by_decoder_norm": false })),
-            Inference::AbsTopK(k) => ("atomflow_abstopk", json!({ "k": k })),
+            Inference::TopK(k) => ("topk", largest(k)),
+            Inference::AbsTopK(k) => ("abstopk", largest(k)),
             Inference::Above(_) => ("jumprelu", json!({})),
         };
         let tensors = match inference {
@@ -136,35 +136,6 @@ impl FrozenSae {
         let centre = if parameters.pre_bias { parameters.b_dec.clone() } else { zeros() };
         let (path, quantised) = (Path::best(), OnceLock::new());
         FrozenSae { inference, path, parameters, centre, exported, quantised }
-    }
-
-    /// A dictionary that was exported in the layout of SAELens: TopK (`k` in `cfg.json`), or with a
-    /// tensor `threshold`.
-    ///
-    /// # Errors
-    /// The files are something else.
-    pub fn import(cfg: &[u8], weights: &[u8], threads: Threads) -> Result<Self, Mismatch> {
-        let cfg: Value = serde_json::from_slice(cfg).map_err(|e| Mismatch(e.to_string()))?;
-        let size = |name: &str| {
-            let size = cfg[name].as_u64().and_then(|n| usize::try_from(n).ok());
-            size.ok_or_else(|| Mismatch(format!("cfg.json has no number `{name}`")))
-        };
-        let (weights, d, n) = (LearnerState::from_bytes(weights)?, size("d_in")?, size("d_sae")?);
-        let inference = match cfg["architecture"].as_str() {
-            Some("topk") => Inference::TopK(size("k")?),
-            Some("jumprelu") => Inference::Above(weights.f32("threshold", &[n])?),
-            other => return Err(Mismatch(format!("architecture {other:?} is not known here"))),
-        };
-        let parameters = FrozenParameters {
-            d_in: d,
-            pre_bias: cfg["apply_b_dec_to_input"].as_bool().unwrap_or(true),
-            w_enc: export::transpose(&weights.f32("W_enc", &[d, n])?, d, n),
-            b_enc: weights.f32("b_enc", &[n])?,
-            w_dec: weights.f32("W_dec", &[n, d])?,
-            b_dec: weights.f32("b_dec", &[d])?,
-            threads,
-        };
-        Ok(FrozenSae::new(inference, parameters))
     }
 
     /// The parameters.

@@ -10,6 +10,7 @@ pub mod frozen;
 #[cfg(test)]
 pub(crate) mod golden;
 pub mod gradient;
+mod import;
 pub mod init;
 pub mod median;
 pub mod objective;

@@ -1,8 +1,8 @@
 //! SAE Boost: a small dictionary for what a frozen one leaves unexplained on a new domain.
 //!
 //! Koriagin et al. 2025 (*Teach Old SAEs New Domain Tricks with Boosting*, arXiv:2507.12990). Encodes x,
-//! reconstructs `t = x − SAE₀(x)`; the base is read from an exported dictionary (SAELens layout, TopK or
-//! threshold). What it says of a row is added to what the base says.
+//! reconstructs `t = x − SAE₀(x)`; the base is read from an exported dictionary (SAELens layout, see
+//! [`FrozenSae::import`]). What it says of a row is added to what the base says.
 
 use std::borrow::Cow;
 
@@ -57,7 +57,7 @@ impl Boost {
         let (cfg, weights) = (file("cfg.json")?, file("sae_weights.safetensors")?);
         let unreadable = Invalid {
             field: "base",
-            reason: "must be a TopK or JumpReLU dictionary in the layout of SAELens",
+            reason: "must be a TopK, AbsTopK, JumpReLU, ReLU or gated dictionary in the layout of SAELens",
         };
         let base = FrozenSae::import(cfg, weights, setup.threads.clone()).map_err(|_| unreadable)?;
         Invalid::unless(base.d_in() == setup.d_in, "base", "must be of the same width as the activations")?;

@@ -160,9 +160,12 @@ impl SaeVariant for Learner {
         let inference = Inference::Above(thresholds);
         let mut exported = Exported::of(&inference, n);
         let columns = self.widths.len();
-        exported.architecture = if columns > 1 { "atomflow_crosscoder" } else { exported.architecture };
-        exported.cfg = serde_json::json!({ "column_widths": self.widths });
-        exported.tensors.push(("column_norms", vec![n, columns], self.profile(&p.w_dec.value)));
+        // One column makes a JumpReLU, and SAELens refuses tensors it does not know.
+        if columns > 1 {
+            exported.architecture = "atomflow_crosscoder";
+            exported.cfg = serde_json::json!({ "column_widths": self.widths });
+            exported.tensors.push(("column_norms", vec![n, columns], self.profile(&p.w_dec.value)));
+        }
         Box::new(FrozenSae::with_export(inference, parameters, exported))
     }
 

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::{Invalid, LearnerConfig, LearnerInfo};
 use crate::{
     batchwise::{Batchwise, Learned, Learner, Task},
+    export,
     frozen::{Atoms, Frozen},
     kernels::{Path, adam::AdamStep, simd::Kernel, vector},
     learner::{DictLearner, Dictionary, Mismatch, Setup},
@@ -146,7 +147,8 @@ impl Batchwise for Method {
             atoms,
             coder: Rounds::new(k, absolute),
             threads: threads.clone(),
-            cfg: json!({ "k": k, "absolute": absolute }),
+            // SAELens pursues by value alone.
+            cfg: if absolute { json!({ "k": k, "absolute": true }) } else { export::matching_pursuit(k) },
             tensors: LearnerState::default(),
         })
     }

@@ -1,24 +1,25 @@
 //! Transcoder: reconstructs one column from the sparse code of another, such as an MLP's output from its
 //! input; with `skip`, a dense linear map goes beside the code.
 //!
+//! SAELens has transcoders of ReLU and of JumpReLU, so that is what it can load: `k = n_latents`, which keeps
+//! all that is positive, and `batch`, which becomes a threshold.
+//!
 //! Dunefsky et al. 2024 (*Transcoders find interpretable LLM feature circuits*); Paulo et al. 2025
 //! (*Transcoders beat sparse autoencoders*: skip transcoders).
 
+mod frozen;
+
 use std::borrow::Cow;
 
+use self::frozen::Frozen;
 use super::{Invalid, LearnerConfig, LearnerInfo};
 use crate::{
-    codes::Codes,
-    export::ExportedFile,
     kernels::{
-        Path, Real,
+        Real,
         encode::{Selected, Selection},
         product::Panels,
     },
-    learner::{
-        ActivationBatch, Beside, Columns, DictLearner, Dictionary, LinearEncoder, Mismatch, Role, Scales,
-        Setup,
-    },
+    learner::{ActivationBatch, Beside, Columns, DictLearner, Dictionary, Mismatch, Role, Scales, Setup},
     linear::product::cross,
     skeleton::{
         FrozenParameters, FrozenSae, Inference, Sae, SaeVariant,
@@ -27,14 +28,19 @@ use crate::{
         objective::{Loss, Part, Unit},
         parameters::{Extra, Parameters},
         spec::{k_of, sae_config},
+        threshold::Threshold,
     },
+    state::LearnerState,
 };
 
 sae_config! {
     /// `[learner] kind = "transcoder"`.
     pub struct Transcoder {
-        /// Latents kept per row.
+        /// Latents kept per row; with `batch`, on average.
         pub k: usize,
+        /// Keeps the `k·rows` largest pre-activations of a batch, and at harvest those above a threshold.
+        #[serde(default)]
+        pub batch: bool,
         /// The column that is reconstructed.
         pub target: String,
         /// Adds a dense linear map from the input to the reconstruction.
@@ -50,7 +56,7 @@ pub const INFO: LearnerInfo = LearnerInfo {
     summary: "reconstructs another column from a TopK code of the input; optionally with a dense skip",
     paper: "Dunefsky et al. 2024, arXiv:2406.11944; Paulo et al. 2025, arXiv:2501.18823",
     columns: "target: a vector",
-    modes: &["skip: a dense linear map beside the code"],
+    modes: &["skip: a dense linear map beside the code", "batch: BatchTopK, a threshold at harvest"],
     example: "jobs/specs/learners/transcoder.toml",
     small: r#"{"kind": "transcoder", "n_latents": 40, "k": 4, "target": "y", "skip": true, "dead_after_tokens": 200}"#,
 };
@@ -58,7 +64,7 @@ pub const INFO: LearnerInfo = LearnerInfo {
 impl LearnerConfig for Transcoder {
     fn build(&self, setup: &Setup) -> Result<Box<dyn DictLearner>, Invalid> {
         let width = setup.beside_widths.first().copied().unwrap_or(setup.d_in);
-        let learner = Learner { config: self.clone(), width };
+        let learner = Learner { config: self.clone(), width, threshold: Threshold::default() };
         Ok(Box::new(Sae::new(learner, &self.sae(), setup)))
     }
 
@@ -82,14 +88,35 @@ impl LearnerConfig for Transcoder {
     }
 }
 
-/// The settings and the width of the target.
+/// The settings, the width of the target, and what batches have kept.
 #[derive(Debug)]
 struct Learner {
     config: Transcoder,
     width: usize,
+    threshold: Threshold,
 }
 
 impl Learner {
+    fn inference(&self, scale: f32) -> Inference {
+        match self.config.batch {
+            true => Inference::Above(vec![self.threshold.unscaled(scale)]),
+            false => Inference::TopK(self.config.k),
+        }
+    }
+
+    /// The name SAELens has for it. A TopK that leaves out what is positive has none there.
+    fn architecture(&self) -> &'static str {
+        let Transcoder { batch, skip, k, n_latents, .. } = self.config;
+        match (batch, k == n_latents, skip) {
+            (true, _, true) => "jumprelu_skip_transcoder",
+            (true, _, false) => "jumprelu_transcoder",
+            (false, true, true) => "skip_transcoder",
+            (false, true, false) => "transcoder",
+            (false, false, true) => "atomflow_skip_transcoder",
+            (false, false, false) => "atomflow_transcoder",
+        }
+    }
+
     /// What the dense map leaves of the target: the code explains that.
     fn unexplained<R: Real>(&self, loss: &Loss<R>) -> Vec<R> {
         let (step, mut left) = (loss.step, vec![R::ZERO; loss.step.target.len()]);
@@ -109,7 +136,14 @@ impl Learner {
 
 impl SaeVariant for Learner {
     fn target<'b>(&self, batch: &ActivationBatch<'b>) -> Option<(usize, Cow<'b, [f32]>)> {
-        batch.beside.first().map(|target| (self.width, Cow::Borrowed(&target[..])))
+        let target = batch.beside.first()?;
+        let finite = |values: &[f32]| values.iter().fold(true, |all, value| all & value.is_finite());
+        // A row that is not finite may have no code, and a finite target would not tell.
+        let target = match finite(batch.x) {
+            true => Cow::Borrowed(&target[..]),
+            false => Cow::Owned(vec![f32::NAN; target.len()]),
+        };
+        Some((self.width, target))
     }
 
     fn begin(&mut self, parameters: &mut Parameters<f32>, setup: &Setup) -> Vec<Extra<f32>> {
@@ -119,7 +153,10 @@ impl SaeVariant for Learner {
     }
 
     fn forward<R: Real>(&mut self, loss: &mut Loss<R>, aux: &AuxK) {
-        let Selected { codes, values, .. } = loss.select(Selection::TopK(self.config.k));
+        let k = self.config.k;
+        let selection = if self.config.batch { Selection::BatchTopK(k) } else { Selection::TopK(k) };
+        let Selected { codes, values, threshold, .. } = loss.select(selection);
+        self.threshold.observe(threshold.map(Real::f64));
         let scale = loss.scale(Unit::Variance);
         let part = if self.config.skip {
             let left = self.unexplained(loss);
@@ -141,122 +178,24 @@ impl SaeVariant for Learner {
         let b_dec = p.b_dec.value.iter().map(|v| v / target).collect();
         let folded = FrozenParameters { w_dec, b_dec, ..folded };
         let skip = self.config.skip.then(|| p.extra(0).iter().map(|v| v * ratio).collect::<Vec<f32>>());
-        let inference = Inference::TopK(self.config.k);
-        let mut exported = Exported::of(&inference, folded.b_enc.len());
-        exported.architecture = if skip.is_some() { "skip_transcoder" } else { "transcoder" };
+        let inference = self.inference(scale);
+        let exported = Exported::of(&inference, folded.b_enc.len());
+        let mut exported = Exported { architecture: self.architecture(), ..exported };
         if let Some(map) = &skip {
             exported.tensors.push(("W_skip", vec![self.width, folded.d_in], map.clone()));
         }
         Box::new(Frozen { sae: FrozenSae::with_export(inference, folded, exported), skip })
     }
-}
 
-/// A transcoder that no longer changes.
-#[derive(Debug)]
-struct Frozen {
-    sae: FrozenSae,
-    /// `[d_out, d_in]`.
-    skip: Option<Vec<f32>>,
-}
-
-impl Dictionary for Frozen {
-    fn d_in(&self) -> usize {
-        self.sae.d_in()
+    fn save(&self, state: &mut LearnerState) {
+        self.threshold.save(state);
     }
 
-    fn d_out(&self) -> usize {
-        self.sae.d_out()
-    }
-
-    fn n_latents(&self) -> usize {
-        self.sae.n_latents()
-    }
-
-    fn encode(&self, x: &[f32]) -> Codes {
-        self.sae.encode(x)
-    }
-
-    fn decode(&self, codes: &Codes, x_hat: &mut [f32]) {
-        self.sae.decode(codes, x_hat);
-    }
-
-    fn reconstruct(&self, x: &[f32], codes: &Codes, x_hat: &mut [f32]) {
-        self.decode(codes, x_hat);
-        let Some(map) = &self.skip else { return };
-        let mut around = vec![0f32; x_hat.len()];
-        self.sae.parameters().threads.install(|| {
-            Panels::of_rows(map, self.d_in()).times(Path::best(), x, &mut around);
-        });
-        x_hat.iter_mut().zip(around).for_each(|(x_hat, more)| *x_hat += more);
-    }
-
-    fn atoms(&self) -> &[f32] {
-        self.sae.atoms()
-    }
-
-    fn linear_encoder(&self) -> Option<LinearEncoder<'_>> {
-        self.sae.linear_encoder()
-    }
-
-    fn export(&self) -> Result<Vec<ExportedFile>, Mismatch> {
-        self.sae.export()
+    fn load(&mut self, state: &LearnerState) -> Result<(), Mismatch> {
+        self.threshold = Threshold::read(state)?;
+        Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::skeleton::golden::{self, B, Case, D, F, close, fill};
-
-    const OUT: usize = 4;
-
-    fn learner(skip: bool) -> Learner {
-        let spec = serde_json::json!({ "n_latents": F, "k": 3, "target": "y", "skip": skip });
-        Learner { config: serde_json::from_value(spec).unwrap(), width: OUT }
-    }
-
-    fn case<R: Real>(skip: bool) -> Case<R> {
-        let mut case = Case::<R> { target: Some(fill(20, B * OUT, 1.0)), ..Case::default() };
-        let p = &mut case.parameters;
-        p.pre_bias = false;
-        p.w_dec = crate::skeleton::parameters::Parameter::new(fill(21, F * OUT, 0.7));
-        p.b_dec = crate::skeleton::parameters::Parameter::new(fill(22, OUT, 0.1));
-        if skip { case.extra("skip", fill(23, OUT * D, 0.3)) } else { case }
-    }
-
-    #[test]
-    fn gradients_equal_central_differences() {
-        for skip in [false, true] {
-            let case = case::<f64>(skip);
-            let outcome = case.run(&mut learner(skip));
-            let loss = |c: &Case<f64>| c.run(&mut learner(skip)).losses.total;
-            golden::central_differences(&case, &outcome.gradients, &[], loss);
-            golden::paths_and_lanes(&self::case(skip), &case, || Box::new(learner(skip)));
-        }
-    }
-
-    /// The rows themselves as target, and the same weights: an autoencoder without pre-bias.
-    #[test]
-    fn the_input_as_target_is_an_autoencoder() {
-        let mut case = Case::<f64>::default();
-        case.parameters.pre_bias = false;
-        let spec = serde_json::json!({ "n_latents": F, "k": 3 });
-        let mut top_k: super::super::topk::TopK = serde_json::from_value(spec).unwrap();
-        let expected = case.run(&mut top_k);
-        let outcome =
-            Case { target: Some(case.x.clone()), ..case }.run(&mut Learner { width: D, ..learner(false) });
-        assert_eq!(outcome, expected);
-    }
-
-    /// A code of zeros: the skip alone is linear regression, and a step along its gradient lowers the loss.
-    #[test]
-    fn the_skip_is_learned() {
-        let mut case = case::<f64>(true);
-        let before = case.run(&mut learner(true));
-        for (value, g) in case.parameters.extras[0].parameter.value.iter_mut().zip(&before.gradients[4]) {
-            *value -= 0.02 * g;
-        }
-        assert!(case.run(&mut learner(true)).losses.total < before.losses.total);
-        close(before.losses.aux, 0.0, 0.0);
-    }
-}
+mod tests;
