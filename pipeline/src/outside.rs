@@ -133,7 +133,7 @@ fn read_answer(bytes: &[u8], numbers: usize) -> Result<Answer, String> {
     let column = batch.column_by_name("gradient").ok_or("the answer has no column `gradient`")?;
     let lists = column.as_fixed_size_list_opt().ok_or("`gradient` is not a FixedSizeList")?;
     let values = lists.values().as_primitive_opt::<Float32Type>().ok_or("`gradient` is not of float32")?;
-    let first = usize::try_from(lists.value_offset_at(0)).unwrap_or(0);
+    let first = lists.value_offset_at(0);
     let gradient = values.values().get(first..first + numbers).filter(|_| column.null_count() == 0);
     let gradient = gradient.ok_or_else(|| format!("`gradient` does not hold {numbers} numbers"))?;
     Ok(Answer { loss, gradient: gradient.to_vec() })

@@ -30,7 +30,8 @@ fn code(text: &str) -> String {
 }
 
 fn is_test_file(name: &str) -> bool {
-    name.ends_with("/tests.rs") || name.contains("/tests/")
+    let support = ["/planted.rs", "/toys.rs", "/golden.rs"];
+    name.ends_with("/tests.rs") || name.contains("/tests/") || support.iter().any(|file| name.ends_with(file))
 }
 
 fn dependencies(folder: &str, section: &str) -> BTreeSet<String> {

@@ -63,7 +63,7 @@ pub(crate) fn rows_of(atoms: &[f32], d: usize, rows: usize, recipe: Recipe, numb
             order.swap(i, i + (hash(&[3, number, r as u64, i as u64]) % (n - i) as u64) as usize);
             let a = order[i];
             let c = 0.5 + unit(hash(&[4, number, r as u64, a]));
-            let negative = recipe.signed && hash(&[5, number, r as u64, a]) % 2 == 0;
+            let negative = recipe.signed && hash(&[5, number, r as u64, a]).is_multiple_of(2);
             vector::axpy(if negative { -c } else { c } as f32, &atoms[a as usize * d..][..d], row);
         }
     }

@@ -13,10 +13,13 @@ use crate::Result;
 /// Bytes that are kept; what comes after is fetched anew each time. A shard of 3072 latents has 21 MB.
 const BYTES_MAX: usize = 256 << 20;
 
+/// Objects, and how many bytes they are together.
+type Objects = (HashMap<(u32, Partial), Bytes>, usize);
+
 /// Objects by shard and kind.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    objects: Mutex<(HashMap<(u32, Partial), Bytes>, usize)>,
+    objects: Mutex<Objects>,
 }
 
 impl Kept {

@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn runs_end_where_lanes_end() {
         let runs = |rows: &[u32], lanes: &[usize]| {
-            let mut runs = vec![0..1];
+            let mut runs: Vec<Range<usize>> = std::iter::once(0..1).collect();
             lane_runs(rows, lanes, &mut runs);
             runs
         };

@@ -239,8 +239,8 @@ mod tests {
             let prefixes = Prefixes { ends: &ends, weights: &weights };
             let fast = nested(path, &x, &coded, prefixes, &lanes, vec![vec![f64::NAN; 7]]);
             let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{path:?}: {a} is not {b}");
-            for j in 0..3 {
-                near(fast.squared_errors[j], apart[j].moments.squared_norm);
+            for (j, apart) in apart.iter().enumerate() {
+                near(fast.squared_errors[j], apart.moments.squared_norm);
                 fast.suffixes[j].iter().zip(suffix(j)).for_each(|(&a, b)| near(a, b));
             }
             let sums = |y: &[f64], c: usize| y.chunks(d).map(|row| row[c]).sum::<f64>();

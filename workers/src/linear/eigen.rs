@@ -51,17 +51,15 @@ fn tridiagonalise(v: &mut [Vec<f64>], d: &mut [f64], e: &mut [f64]) {
             for (k, r) in row.iter().enumerate() {
                 g.iter_mut().zip(&v[k][..i]).for_each(|(g, x)| *g += r * x);
             }
-            for k in 0..i {
-                let factor = v[k][i];
-                v[k][..i].iter_mut().zip(&g).for_each(|(x, g)| *x -= g * factor);
+            for above in &mut v[..i] {
+                let factor = above[i];
+                above[..i].iter_mut().zip(&g).for_each(|(x, g)| *x -= g * factor);
             }
         }
         d[i] = v[i][i];
         v[i][i] = 1.0;
-        for j in 0..i {
-            v[j][i] = 0.0;
-            v[i][j] = 0.0;
-        }
+        v[..i].iter_mut().for_each(|above| above[i] = 0.0);
+        v[i][..i].fill(0.0);
     }
 }
 

@@ -197,9 +197,6 @@ impl LearnerSpec {
 }
 
 #[cfg(test)]
-mod pace;
-
-#[cfg(test)]
 mod tests {
     use super::*;
     use crate::conformance;

@@ -55,9 +55,8 @@ impl Golden {
         let mut out = [vec![0.0; 10 * D], vec![0.0; F * D], of.offset.clone()];
         for row in 0..10 {
             let weight = sums.row(row, &mut runs, &mut out[0][row * D..][..D]);
-            for c in 0..D {
-                out[2][c] -= weight * self.w_enc[row * D + c];
-            }
+            let direction = &self.w_enc[row * D..][..D];
+            out[2].iter_mut().zip(direction).for_each(|(out, w)| *out -= weight * w);
         }
         let y = of.residuals.each_ref().map(|e| &e[..]);
         let sums = RowSums { terms: &of.decoder, y: &y, lanes: &lanes, centre: None };
@@ -119,13 +118,13 @@ fn dead_latents_explain_the_residual() {
     let only_aux: Vec<usize> = dead.iter().copied().filter(|&latent| of(&gradients, latent) > 0.0).collect();
     assert!(!only_aux.is_empty(), "some dead latent learns from the auxiliary loss alone");
     for latent in only_aux {
-        for i in latent * D..(latent + 1) * D {
+        for (i, &g) in gradients[1].iter().enumerate().skip(latent * D).take(D) {
             let at = |delta: f64| {
                 let mut case = case.clone();
                 case.w_dec[i] += delta;
                 case.run(aux, &dead).0.total
             };
-            close(gradients[1][i], (at(1e-6) - at(-1e-6)) / 2e-6, 2e-6);
+            close(g, (at(1e-6) - at(-1e-6)) / 2e-6, 2e-6);
         }
     }
 }
