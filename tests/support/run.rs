@@ -23,7 +23,10 @@ use crate::{data::Shard, s3::Server};
 /// The program, built beside this test by the same profile.
 pub fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let path = test.parent().and_then(|deps| deps.parent()).unwrap().join("atomflow");
+    // Tests lie in `deps/`, a program of figures beside the program itself.
+    let beside = test.with_file_name("atomflow");
+    let above = test.parent().and_then(|deps| deps.parent()).unwrap().join("atomflow");
+    let path = if beside.exists() { beside } else { above };
     let profile = if path.parent().is_some_and(|p| p.ends_with("release")) { " --release" } else { "" };
     assert!(path.exists(), "{} is missing: run `cargo build{profile} -p atomflow` first", path.display());
     path

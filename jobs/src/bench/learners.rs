@@ -36,6 +36,11 @@ pub(super) fn report(what: &Learners) -> Result<Report> {
     );
     let mut report = Report::new(title);
     for info in chosen(&what.kinds)? {
+        let table: Value = serde_json::from_str(info.small).map_err(|e| Error::bug(e.to_string()))?;
+        if spec(&table, &shape)?.outside().is_some() {
+            report.note(format!("{}: left out, its loss comes from another process", info.kind));
+            continue;
+        }
         one(&info, &shape, &rows, &threads, &mut report)?;
     }
     report.note(
