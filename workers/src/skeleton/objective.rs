@@ -307,6 +307,14 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
         residual(self.step.path, target, coded, self.step.lanes, self.rooms.take())
     }
 
+    /// `⟨y, atom⟩` of every pair of a code, `y` `[rows, d_out]`, beside a copy of `y` and its sums: the
+    /// residual of a code whose values are all zero.
+    pub fn against_atoms(&mut self, codes: &Codes, y: &[R]) -> Residual<R> {
+        let p = self.step.parameters;
+        let (zeros, nothing) = (vec![R::ZERO; codes.nnz()], vec![R::ZERO; p.d_out()]);
+        self.residual(y, &Coded { codes, values: &zeros, w_dec: &p.w_dec.value, offset: &nothing })
+    }
+
     /// What the report of the step says of codes and error: the first call counts.
     pub fn report(&mut self, codes: &Codes, values: &[R], squared_error: f64) {
         if self.nnz == 0 && self.losses.squared_error == 0.0 {
@@ -329,10 +337,7 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
     /// Adds `gradient`, `[rows, d_out]`, to the gradient of the loss with respect to what `part` decodes to.
     /// The part's residual then stands for both: whoever wants the residual itself asks before.
     pub fn pull_decoded(&mut self, part: &mut Part<R>, gradient: &[R]) {
-        let p = self.step.parameters;
-        let (zeros, nothing) = (vec![R::ZERO; part.values.len()], vec![R::ZERO; p.d_out()]);
-        let coded = Coded { codes: &part.codes, values: &zeros, w_dec: &p.w_dec.value, offset: &nothing };
-        let Residual { e, along_atoms, moments } = self.residual(gradient, &coded);
+        let Residual { e, along_atoms, moments } = self.against_atoms(&part.codes, gradient);
         vector::add(&along_atoms, &mut part.slope);
         let sums = self.gradient.offset.iter_mut().zip(&moments.column_sums);
         sums.for_each(|(offset, sum)| *offset += sum);

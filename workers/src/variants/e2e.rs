@@ -7,12 +7,10 @@
 
 use super::{Invalid, LearnerConfig, LearnerInfo};
 use crate::{
-    codes::Codes,
     kernels::{
         Real,
         encode::{Selected, Selection},
-        lanes,
-        residual::Coded,
+        residual::{Coded, Residual},
     },
     learner::{Beside, Columns, DictLearner, Dictionary, Role, Scales, Setup},
     skeleton::{
@@ -122,22 +120,14 @@ impl SaeVariant for Learner {
         // The answer is about rows that are not scaled.
         let g: Vec<R> =
             answer.gradient.iter().map(|&g| R::of(f64::from(g) / f64::from(self.scale))).collect();
-        let slope = along(loss, &codes, &g);
-        loss.add_offset_gradient(&lanes::moments(step.path, &g, p.d_out(), step.lanes).column_sums);
+        let Residual { e: g, along_atoms: slope, moments } = loss.against_atoms(&codes, &g);
+        loss.add_offset_gradient(&moments.column_sums);
         loss.push_term(Term::new(&codes, &values, &slope, g));
     }
 
     fn freeze(&self, _: &Parameters<f32>, folded: FrozenParameters, _: &Scales) -> Box<dyn Dictionary> {
         Box::new(FrozenSae::new(Inference::TopK(self.k), folded))
     }
-}
-
-/// `⟨g, atom⟩` of every pair.
-fn along<R: Real>(loss: &mut Loss<R>, codes: &Codes, g: &[R]) -> Vec<R> {
-    let p = loss.step.parameters;
-    let (none, nothing) = (vec![R::ZERO; codes.nnz()], vec![R::ZERO; p.d_out()]);
-    let coded = Coded { codes, values: &none, w_dec: &p.w_dec.value, offset: &nothing };
-    loss.residual(g, &coded).along_atoms
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ use crate::{
     kernels::{
         Real,
         encode::{Selected, Selection},
+        lanes::BLOCK_ROWS,
+        simd::Kernel,
         vector,
     },
     learner::{Beside, Columns, DictLearner, Dictionary, Role, Scales, Setup},
@@ -89,20 +91,41 @@ impl LearnerConfig for Gradient {
 
 impl Gradient {
     /// `z + β·|z·⟨ĝ, atom⟩|` of every candidate.
-    fn scores<R: Real>(&self, loss: &Loss<R>, codes: &Codes, values: &[R]) -> Vec<R> {
-        let (p, gradient) = (loss.step.parameters, &loss.step.beside[0]);
-        let of_row = |row: usize| {
-            let g = &gradient[row * p.d_in..][..p.d_in];
-            let norm = vector::dot(g, g).sqrt();
+    fn scores<R: Real>(&self, loss: &mut Loss<R>, codes: &Codes, values: &[R]) -> Vec<R> {
+        let step = loss.step;
+        let (gradient, d) = (&step.beside[0], step.parameters.d_in);
+        let along = loss.against_atoms(codes, gradient).along_atoms;
+        let blocks = gradient.par_chunks(BLOCK_ROWS * d);
+        let norms: Vec<R> = blocks.flat_map_iter(|rows| step.path.run(Norms { rows, d })).collect();
+        let mut scores = Vec::with_capacity(values.len());
+        for (row, &norm) in norms.iter().enumerate() {
             let beta = if norm > R::ZERO { R::of(self.beta) / norm } else { R::ZERO };
-            let pairs = codes.offsets[row]..codes.offsets[row + 1];
-            pairs.map(move |pair| {
-                let influence = values[pair] * vector::dot(g, p.atom(codes.latents[pair] as usize));
+            for pair in codes.offsets[row]..codes.offsets[row + 1] {
+                let influence = values[pair] * along[pair];
                 let size = if influence < R::ZERO { -influence } else { influence };
-                values[pair] + beta * size
-            })
-        };
-        (0..codes.rows()).into_par_iter().flat_map_iter(of_row).collect()
+                scores.push(values[pair] + beta * size);
+            }
+        }
+        scores
+    }
+}
+
+/// Euclidean lengths of some rows of width `d`.
+struct Norms<'a, R> {
+    rows: &'a [R],
+    d: usize,
+}
+
+impl<R: Real> Kernel for Norms<'_, R> {
+    type Output = Vec<R>;
+
+    #[inline(always)]
+    fn run(self) -> Vec<R> {
+        let mut norms = Vec::with_capacity(self.rows.len() / self.d);
+        for row in self.rows.chunks_exact(self.d) {
+            norms.push(vector::dot(row, row).sqrt());
+        }
+        norms
     }
 }
 
