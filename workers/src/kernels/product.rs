@@ -51,6 +51,18 @@ impl<R: Real> Panels<R> {
         panels
     }
 
+    /// Adds an output, `[depth]`.
+    pub fn push(&mut self, output: &[R]) {
+        if self.outputs.is_multiple_of(COLS) {
+            self.data.resize(self.data.len() + self.depth * COLS, R::ZERO);
+        }
+        let panel = &mut self.data[self.outputs / COLS * self.depth * COLS..];
+        for (row, &v) in panel.chunks_exact_mut(COLS).zip(output) {
+            row[self.outputs % COLS] = v;
+        }
+        self.outputs += 1;
+    }
+
     fn zero(outputs: usize, depth: usize) -> Self {
         Panels { outputs, depth, data: vec![R::ZERO; outputs.div_ceil(COLS) * depth * COLS] }
     }
@@ -58,6 +70,11 @@ impl<R: Real> Panels<R> {
     /// What is summed over.
     pub fn depth(&self) -> usize {
         self.depth
+    }
+
+    /// Outputs of a row.
+    pub fn outputs(&self) -> usize {
+        self.outputs
     }
 
     /// Back to `[depth, outputs]`, the layout [`Panels::of_columns`] was given.

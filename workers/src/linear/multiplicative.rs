@@ -24,7 +24,7 @@ impl Features {
         let q = product::gram(path, features, width);
         let (plus, minus) = (q.iter().map(|v| v.max(0.0)), q.iter().map(|v| (-v).max(0.0)));
         let n = features.len() / width.max(1);
-        let panels = Panels::transposed(features, width);
+        let panels = Panels::of_rows(features, width);
         Features { n, panels, plus: plus.collect(), minus: minus.collect() }
     }
 
@@ -45,7 +45,7 @@ impl Features {
 
     /// `rounds` of `g ← g·√((p⁺ + gQ⁻)/(p⁻ + gQ⁺))`: no round raises the error of a row.
     pub fn refine(&self, path: Path, products: &[f64], codes: &mut [f64], rounds: usize) {
-        let (plus, minus) = (Panels::of(&self.plus, self.n), Panels::of(&self.minus, self.n));
+        let (plus, minus) = (Panels::of_columns(&self.plus, self.n), Panels::of_columns(&self.minus, self.n));
         for _ in 0..rounds {
             let up = product::product(path, codes, &minus);
             let down = product::product(path, codes, &plus);
@@ -99,7 +99,7 @@ mod tests {
         let products = features.products(Path::best(), &x);
         let mut codes = features.start(&products);
         let error = |codes: &[f64]| {
-            let x_hat = product::product(Path::best(), codes, &Panels::of(&f, d));
+            let x_hat = product::product(Path::best(), codes, &Panels::of_columns(&f, d));
             x.iter().zip(x_hat).map(|(x, h)| (x - h) * (x - h)).sum::<f64>()
         };
         let mut last = error(&codes);

@@ -127,7 +127,11 @@ mod tests {
         let rows: Vec<f64> = (0..n * 12).map(|i| ((i * i * 7 + 3 * i) % 23) as f64 / 7.0 - 1.5).collect();
         let a = gram(Path::best(), &rows, 12);
         let x: Vec<f64> = (0..n * m).map(|i| (i % 13) as f64 - 6.0).collect();
-        let b = crate::linear::product::product(Path::best(), &a, &crate::linear::product::Panels::of(&x, m));
+        let b = crate::linear::product::product(
+            Path::best(),
+            &a,
+            &crate::linear::product::Panels::of_columns(&x, m),
+        );
         let factor = Factor::of(Path::best(), &a, n).unwrap();
         let found = factor.solve(Path::best(), &b, m);
         assert!(found.iter().zip(&x).all(|(a, b)| (a - b).abs() < 1e-9));

@@ -41,13 +41,13 @@ mod tests {
         let x: Vec<f32> =
             (0..rows * d).map(|i| (normal(&[i as u64]) * (1.0 + (i % d) as f64) + 3.0) as f32).collect();
         let (mean, root, inverse) = whitening(Path::best(), &x, d, 1e-12);
-        let white = product::product(Path::best(), &centred(&x, &mean), &Panels::of(&inverse, d));
+        let white = product::product(Path::best(), &centred(&x, &mean), &Panels::of_columns(&inverse, d));
         let covariance = product::cross(Path::best(), &[0, rows], (&white, d), (&white, d));
         for (i, v) in covariance.iter().enumerate() {
             let expected = if i % (d + 1) == 0 { rows as f64 } else { 0.0 };
             assert!((v - expected).abs() < 1e-6, "{i}: {v}");
         }
-        let back = product::product(Path::best(), &white, &Panels::of(&root, d));
+        let back = product::product(Path::best(), &white, &Panels::of_columns(&root, d));
         assert!(back.iter().zip(centred(&x, &mean)).all(|(a, b)| (a - b).abs() < 1e-9));
         assert_eq!(whitening(Path::best(), &[], 2, 1e-3).1, identity(2));
     }

@@ -21,7 +21,7 @@ impl<R: Real> Gram<R> {
     /// Of `atoms`, `[n, d_in]`; at least `room` atoms fit.
     pub fn of(path: Path, atoms: &[R], d_in: usize, room: usize) -> Self {
         let n = atoms.len() / d_in.max(1);
-        let (panels, room) = (Panels::transposed(atoms, d_in), room.max(n));
+        let (panels, room) = (Panels::of_rows(atoms, d_in), room.max(n));
         let products = product::product(path, atoms, &panels);
         let mut data = vec![R::ZERO; room * room];
         for (row, products) in products.chunks(n.max(1)).enumerate() {

@@ -88,7 +88,7 @@ impl<P: Prior> Em<P> {
         sets: &[Set],
         sharpness: f64,
     ) -> (Vec<Posterior>, Vec<f64>) {
-        let q = product::product(path, y, &Panels::transposed(&self.w, self.offset.len()));
+        let q = product::product(path, y, &Panels::of_rows(&self.w, self.offset.len()));
         let (n, noise, prior, candidates) = (self.n, self.noise, &self.prior, self.spec.candidates);
         let inference = Inference { prior, gram, n, noise, sharpness, candidates, sets };
         let posteriors = q.par_chunks(n).map(|q| inference.posterior(q)).collect();
@@ -100,7 +100,7 @@ impl<P: Prior> Em<P> {
         self.w = ridge_solve(path, &self.sums.second, &self.sums.cross, &self.w, self.n);
         self.jitter(left, step);
         let (d, sums) = (self.offset.len(), &self.sums);
-        let applied = product::product(path, &sums.second, &Panels::of(&self.w, d));
+        let applied = product::product(path, &sums.second, &Panels::of_columns(&self.w, d));
         let terms = self.w.iter().zip(sums.cross.iter().zip(&applied));
         let explained: f64 = terms.map(|(w, (cross, applied))| w * (2.0 * cross - applied)).sum();
         // Exact for any causes: no second walk over the rows, and the posterior covariance is in it.

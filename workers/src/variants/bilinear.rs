@@ -126,7 +126,7 @@ impl Method {
     /// `Σ‖x − ‖x‖·X̂·u‖²`, X̂ the symmetric part of the reconstruction of `uuᵀ`, u = x/‖x‖.
     fn squared_error(&self, task: &Task, unit: &[f32], features: &Features<f32>) -> f64 {
         let apply = |weights: &[f32], side: &[f32]| {
-            product::product(task.path, &product_of(&features.f, weights), &Panels::of(side, self.d))
+            product::product(task.path, &product_of(&features.f, weights), &Panels::of_columns(side, self.d))
         };
         let (left, right) = (apply(&features.b, &self.left.value), apply(&features.a, &self.right.value));
         let of = |row: usize| {

@@ -142,7 +142,7 @@ impl Method {
     /// `Σ |c|ᵖ` and its gradient over p, `[d, d]`, of whitened rows.
     fn gradient(&self, task: &Task, white: &[f64]) -> (f64, Vec<f64>) {
         let (d, p) = (self.mean.len(), self.spec.p);
-        let codes = product::product(task.path, white, &Panels::transposed(&self.rotation, d));
+        let codes = product::product(task.path, white, &Panels::of_rows(&self.rotation, d));
         let power = |c: &f64| c.abs().powi(p as i32 - 1) * c.signum();
         let powers: Vec<f64> = codes.iter().map(power).collect();
         let value = codes.iter().zip(&powers).map(|(c, power)| c * power).sum();
@@ -196,7 +196,8 @@ impl Batchwise for Method {
         let codes = Largest::new(w_enc, self.spec.k).codes(task.path, &atoms, task.x);
         let mut x_hat = vec![0f32; task.x.len()];
         gather::decode(task.path, &codes, &codes.values, &atoms.w_dec, &atoms.b_dec, &mut x_hat);
-        let white = product::product(task.path, &centred(task.x, &self.mean), &Panels::of(&self.inverse, d));
+        let white =
+            product::product(task.path, &centred(task.x, &self.mean), &Panels::of_columns(&self.inverse, d));
         let (value, gradient) = self.gradient(task, &white);
         self.turn(task, &gradient);
         let mut fired = vec![false; d];

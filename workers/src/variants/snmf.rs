@@ -129,7 +129,9 @@ impl Method {
     /// `F_L·…·F_1`, `[n_latents, d_in]`.
     fn atoms(&self, path: Path) -> Vec<f64> {
         let down = |atoms: Option<Vec<f64>>, level: &Level| match atoms {
-            Some(atoms) => Some(product::product(path, &atoms, &Panels::of(&level.features, level.width))),
+            Some(atoms) => {
+                Some(product::product(path, &atoms, &Panels::of_columns(&level.features, level.width)))
+            }
             None => Some(level.features.clone()),
         };
         self.levels.iter().rev().fold(None, down).unwrap_or_default()
@@ -154,7 +156,7 @@ impl Batchwise for Method {
             level.update(task, &codes, &rows, &self.spec);
             rows = codes;
         }
-        let x_hat = product::product(task.path, &rows, &Panels::of(&atoms, d));
+        let x_hat = product::product(task.path, &rows, &Panels::of_columns(&atoms, d));
         let squared_error = x.iter().zip(&x_hat).map(|(x, h)| (x - h) * (x - h)).sum::<f64>();
         let mut fired = vec![false; n];
         rows.chunks(n).for_each(|row| fired.iter_mut().zip(row).for_each(|(f, g)| *f |= *g > 0.0));

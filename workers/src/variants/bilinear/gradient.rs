@@ -27,7 +27,7 @@ pub(super) struct Features<R> {
 impl<R: Real> Features<R> {
     /// Of unit rows `x`, `[rows, d]`; `left` and `right` are `[n, d]`.
     pub(super) fn of(path: Path, x: &[R], d: usize, (left, right): (&[R], &[R])) -> Self {
-        let side = |side: &[R]| product::product(path, x, &Panels::transposed(side, d));
+        let side = |side: &[R]| product::product(path, x, &Panels::of_rows(side, d));
         let (a, b) = (side(left), side(right));
         let f = product_of(&a, &b);
         Features { a, b, f }
@@ -65,8 +65,8 @@ impl<R: Real> Problem<'_, R> {
         let n = self.left.len() / self.d;
         let rows = self.x.len() / self.d;
         let (mut slope, density) = self.density(&features.f, n);
-        let sides = (Panels::of(self.left, self.d), Panels::of(self.right, self.d));
-        let turned = (Panels::transposed(self.left, self.d), Panels::transposed(self.right, self.d));
+        let sides = (Panels::of_columns(self.left, self.d), Panels::of_columns(self.right, self.d));
+        let turned = (Panels::of_rows(self.left, self.d), Panels::of_rows(self.right, self.d));
         let norms = self.x.par_chunks_exact(self.d).map(|x| vector::dot(x, x).f64().powi(2));
         let mut loss = norms.collect::<Vec<f64>>().iter().sum::<f64>();
         let mut out = Gradient { loss: 0.0, left: Vec::new(), right: Vec::new() };
@@ -77,7 +77,7 @@ impl<R: Real> Problem<'_, R> {
             let rr = product::product(self.path, &rows_of(self.right), &turned.1);
             let k = product_of(&ll, &rr);
             let f = columns(&features.f, n, latents.clone());
-            let fk = product::product(self.path, &features.f, &Panels::transposed(&k, n));
+            let fk = product::product(self.path, &features.f, &Panels::of_rows(&k, n));
             loss += f.iter().zip(&fk).map(|(f, fk)| f.f64() * (fk.f64() - 2.0 * f.f64())).sum::<f64>();
             let scale = R::of(2.0 / rows as f64);
             let mut g = columns(&slope, n, latents.clone());

@@ -22,13 +22,16 @@ fn rows(planted: &[f64], count: usize, theta: f64, seed: u64) -> Vec<f32> {
         if on { normal(&[seed, i as u64]) } else { 0.0 }
     };
     let codes: Vec<f64> = (0..count * N).map(code).collect();
-    product::product(Path::best(), &codes, &Panels::of(planted, N)).into_iter().map(|v| v as f32).collect()
+    product::product(Path::best(), &codes, &Panels::of_columns(planted, N))
+        .into_iter()
+        .map(|v| v as f32)
+        .collect()
 }
 
 /// `1 − ‖A·Dᵀ‖₄⁴ / n`: 0 for a signed permutation.
 fn error(state: &LearnerState, planted: &[f64]) -> f64 {
     let rotation = polar(Path::best(), &state.f64("rotation", N * N).unwrap(), N);
-    let found = product::product(Path::best(), &rotation, &Panels::transposed(planted, N));
+    let found = product::product(Path::best(), &rotation, &Panels::of_rows(planted, N));
     1.0 - found.iter().map(|v| v.powi(4)).sum::<f64>() / N as f64
 }
 

@@ -13,12 +13,12 @@ fn alternating_updates_fit_data_of_low_rank() {
     let (rows, d, n) = (200, 30, 8);
     let draw = |seed: u64, len: usize| (0..len).map(|i| normal(&[seed, i as u64])).collect::<Vec<f64>>();
     let planted: Vec<f64> = draw(1, rows * n).iter().map(|v| v.abs()).collect();
-    let x = product::product(Path::best(), &planted, &Panels::of(&draw(2, n * d), d));
+    let x = product::product(Path::best(), &planted, &Panels::of_columns(&draw(2, n * d), d));
     let mut level = Level::random(n, d, 5);
     let mut codes = level.codes(Path::best(), &x, 1);
     let size = x.iter().map(|v| v * v).sum::<f64>();
     let error = |level: &Level, codes: &[f64]| {
-        let x_hat = product::product(Path::best(), codes, &Panels::of(&level.features, d));
+        let x_hat = product::product(Path::best(), codes, &Panels::of_columns(&level.features, d));
         (x.iter().zip(x_hat).map(|(x, h)| (x - h) * (x - h)).sum::<f64>() / size).sqrt()
     };
     let first = error(&level, &codes);
