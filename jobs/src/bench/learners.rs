@@ -41,7 +41,7 @@ pub(super) fn report(what: &Learners) -> Result<Report> {
             report.note(format!("{}: left out, its loss comes from another process", info.kind));
             continue;
         }
-        one(&info, &shape, &rows, &threads, &mut report)?;
+        one(&info, &table, &shape, &rows, &threads, &mut report)?;
     }
     report.note(
         "every learner takes turns with a TopK learner of its own; ratio = step / step of TopK".to_owned(),
@@ -64,12 +64,18 @@ fn chosen(kinds: &[String]) -> Result<Vec<LearnerInfo>> {
     Ok(all.into_iter().filter(wanted).collect())
 }
 
-fn one(info: &LearnerInfo, shape: &Shape, rows: &Rows, threads: &Threads, report: &mut Report) -> Result<()> {
+fn one(
+    info: &LearnerInfo,
+    table: &Value,
+    shape: &Shape,
+    rows: &Rows,
+    threads: &Threads,
+    report: &mut Report,
+) -> Result<()> {
     let top_k = spec(&json!({ "kind": "topk" }), shape)?;
-    let table: Value = serde_json::from_str(info.small).map_err(|e| Error::bug(e.to_string()))?;
     let (mut base, mut learner) = (
         Contender::new(&top_k, shape, rows, threads)?,
-        Contender::new(&spec(&table, shape)?, shape, rows, threads)?,
+        Contender::new(&spec(table, shape)?, shape, rows, threads)?,
     );
     if learner.spec.k().is_none() {
         learner.bring_to_l0(shape, rows)?;
