@@ -34,10 +34,29 @@ impl View for &Tensor {
     }
 }
 
+/// A tensor that takes its place in the header and leaves its bytes out.
+struct Header<'a>(&'a Tensor);
+
+impl View for Header<'_> {
+    fn dtype(&self) -> Dtype {
+        self.0.dtype
+    }
+    fn shape(&self) -> &[usize] {
+        &self.0.shape
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&[])
+    }
+    fn data_len(&self) -> usize {
+        self.0.bytes.len()
+    }
+}
+
 impl LearnerState {
     /// Adds a float tensor.
     pub fn push_f32(&mut self, name: &str, shape: Vec<usize>, values: &[f32]) {
-        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let mut bytes = vec![0; size_of_val(values)];
+        bytes.as_chunks_mut().0.iter_mut().zip(values).for_each(|(b, v)| *b = v.to_le_bytes());
         self.tensors.insert(name.to_owned(), Tensor { dtype: Dtype::F32, shape, bytes });
     }
 
@@ -98,6 +117,21 @@ impl LearnerState {
         safetensors::serialize(&self.tensors, None).map_err(|e| Mismatch(e.to_string()))
     }
 
+    /// What [`LearnerState::to_bytes`] returns, in pieces: the header, then each tensor as it lies in
+    /// memory. A checkpoint is as large as parameters and moments, and there is no room for it twice.
+    ///
+    /// # Errors
+    /// A tensor's bytes do not fit its shape (a bug in the learner).
+    pub fn into_pieces(self) -> Result<Vec<Vec<u8>>, Mismatch> {
+        let mut tensors: Vec<(String, Tensor)> = self.tensors.into_iter().collect();
+        // The order of the format: widest numbers first, so that all are aligned; then by name.
+        tensors.sort_by(|(a, x), (b, y)| y.dtype.cmp(&x.dtype).then(a.cmp(b)));
+        let header = safetensors::serialize(tensors.iter().map(|(name, t)| (name, Header(t))), None);
+        let mut header = header.map_err(|e| Mismatch(e.to_string()))?;
+        header.shrink_to_fit();
+        Ok([header].into_iter().chain(tensors.into_iter().map(|(_, tensor)| tensor.bytes)).collect())
+    }
+
     /// From the bytes of a safetensors file.
     ///
     /// # Errors
@@ -125,6 +159,7 @@ mod tests {
         let back = LearnerState::from_bytes(&bytes).unwrap();
         assert_eq!(back, state);
         assert_eq!(back.to_bytes().unwrap(), bytes);
+        assert_eq!(back.clone().into_pieces().unwrap().concat(), bytes);
         assert_eq!(back.f64("mean", 2), Ok(vec![0.1, f64::NEG_INFINITY]));
         assert!(back.f32("w", &[4]).is_err());
         assert!(back.f32("v", &[4]).is_err());

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use atomflow_schemas::manifest::FileEntry;
 use atomflow_workers::state::LearnerState;
 use bytes::Bytes;
+use object_store::PutPayload;
 
 use super::{
     Engine,
@@ -148,10 +149,10 @@ impl Keeper {
     pub(super) fn save(&mut self, seats: &[Seat], windows: u64) -> Result<()> {
         let mut written = Vec::new();
         for seat in seats.iter().filter(|seat| !self.failures.has(seat.learner)) {
-            let bytes = seat.dictionary.save().to_bytes().map_err(|e| Error::bug(e.to_string()))?;
-            let output = &self.outputs[seat.learner];
-            written
-                .push((seat.learner, self.tokio.block_on(output.put(&path(windows), Bytes::from(bytes)))?));
+            let pieces = seat.dictionary.save().into_pieces().map_err(|e| Error::bug(e.to_string()))?;
+            let bytes: PutPayload = pieces.into_iter().map(Bytes::from).collect();
+            let file = self.tokio.block_on(self.outputs[seat.learner].put(&path(windows), bytes))?;
+            written.push((seat.learner, file));
         }
         for (learner, file) in written {
             self.commit(learner, windows, file)?;

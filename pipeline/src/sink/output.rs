@@ -14,7 +14,7 @@ use std::{
 use atomflow_schemas::manifest::FileEntry;
 use bytes::Bytes;
 use futures::TryStreamExt;
-use object_store::{ObjectMeta, ObjectStoreExt, PutMode, PutOptions, path::Path};
+use object_store::{ObjectMeta, ObjectStoreExt, PutMode, PutOptions, PutPayload, path::Path};
 use sha2::{Digest, Sha256};
 
 use super::failure::{Failure, patiently, sort};
@@ -80,7 +80,8 @@ impl Output {
 
     /// Writes an object that is a function of the plan. Writing it again is fine; if another
     /// content is there, that is an error, and the other content stays.
-    pub async fn put(&self, path: &str, bytes: Bytes) -> Result<FileEntry> {
+    pub async fn put(&self, path: &str, bytes: impl Into<PutPayload>) -> Result<FileEntry> {
+        let bytes = bytes.into();
         match self.settle(path, &bytes).await? {
             Standing::New | Standing::Same => Ok(entry(path, &bytes)),
             Standing::Different => Err(self.holds_something_else(path)),
@@ -90,7 +91,7 @@ impl Output {
     /// Writes an object that only one of several writers may write, and says who did. `bytes`
     /// must hold something that only this writer writes (its [`Output::writer`] token).
     pub async fn create(&self, path: &str, bytes: Bytes) -> Result<Created> {
-        match self.settle(path, &bytes).await? {
+        match self.settle(path, &bytes.into()).await? {
             Standing::New => Ok(Created::New),
             Standing::Same => Ok(Created::Ours),
             Standing::Different => self.get(path).await?.map(Created::Other).ok_or_else(|| {
@@ -113,7 +114,8 @@ impl Output {
                 .hint("something other than atomflow touched it; restore it, or start again in another `out`")
         };
         let bytes = self.get(&file.path).await?.ok_or_else(|| altered("is gone"))?;
-        if entry(&file.path, &bytes) == *file { Ok(bytes) } else { Err(altered("was altered")) }
+        let found = entry(&file.path, &bytes.clone().into());
+        if found == *file { Ok(bytes) } else { Err(altered("was altered")) }
     }
 
     /// Names (relative to the output) and sizes of all objects below the directory `prefix`,
@@ -139,7 +141,7 @@ impl Output {
     pub async fn probe(&self) -> Result<()> {
         let path = format!("_probe/{}", self.writer);
         self.create(&path, Bytes::from_static(b"first\n")).await?;
-        let second = self.settle(&path, &Bytes::from_static(b"second\n")).await?;
+        let second = self.settle(&path, &PutPayload::from_static(b"second\n")).await?;
         let kept = self.get(&path).await?;
         // A leftover probe harms nobody, and some jobs may create but not delete.
         let _ = self.delete(&path).await;
@@ -150,14 +152,14 @@ impl Output {
     }
 
     /// Creates the object, and in any doubt looks at what is there.
-    async fn settle(&self, path: &str, bytes: &Bytes) -> Result<Standing> {
+    async fn settle(&self, path: &str, bytes: &PutPayload) -> Result<Standing> {
         let full = self.full(path);
         patiently(|| self.try_settle(&full, bytes)).await
     }
 
-    async fn try_settle(&self, full: &Path, bytes: &Bytes) -> Result<Standing, Failure> {
+    async fn try_settle(&self, full: &Path, bytes: &PutPayload) -> Result<Standing, Failure> {
         let create = PutOptions::from(PutMode::Create);
-        let failure = match self.location.store.put_opts(full, bytes.clone().into(), create).await {
+        let failure = match self.location.store.put_opts(full, bytes.clone(), create).await {
             Ok(_) => return Ok(Standing::New),
             Err(error) => self.sort(error, full),
         };
@@ -169,16 +171,16 @@ impl Output {
     }
 
     /// Compares without fetching a body of another size.
-    async fn try_compare(&self, full: &Path, bytes: &Bytes) -> Result<Option<Standing>, Failure> {
+    async fn try_compare(&self, full: &Path, bytes: &PutPayload) -> Result<Option<Standing>, Failure> {
         let found = match self.location.store.get(full).await {
             Ok(found) => found,
             Err(error) => return self.absent(error, full),
         };
-        if found.meta.size != bytes.len() as u64 {
+        if found.meta.size != bytes.content_length() as u64 {
             return Ok(Some(Standing::Different));
         }
         let found = found.bytes().await.map_err(|e| self.sort(e, full))?;
-        Ok(Some(if found == *bytes { Standing::Same } else { Standing::Different }))
+        Ok(Some(if same(&found, bytes) { Standing::Same } else { Standing::Different }))
     }
 
     async fn try_get(&self, full: &Path) -> Result<Option<Bytes>, Failure> {
@@ -240,14 +242,30 @@ impl Output {
     }
 }
 
+/// Whether an object of this length holds these bytes.
+fn same(mut found: &[u8], bytes: &PutPayload) -> bool {
+    bytes.iter().all(|piece| {
+        let (here, rest) = found.split_at(piece.len().min(found.len()));
+        found = rest;
+        here == piece
+    })
+}
+
 /// Name, size and SHA-256 of an object.
-pub(crate) fn entry(path: &str, bytes: &[u8]) -> FileEntry {
-    FileEntry { path: path.to_owned(), size_bytes: bytes.len() as u64, sha256: sha256_hex(bytes) }
+fn entry(path: &str, bytes: &PutPayload) -> FileEntry {
+    let mut digest = Sha256::new();
+    bytes.iter().for_each(|piece| digest.update(piece));
+    let size_bytes = bytes.content_length() as u64;
+    FileEntry { path: path.to_owned(), size_bytes, sha256: hex(&digest.finalize()) }
 }
 
 /// SHA-256 in lower-case hex.
 pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// 128 bits that no other process has: the standard library keys its hash maps from the operating
@@ -258,7 +276,7 @@ fn unique_token() -> String {
     for _ in 0..4 {
         digest.update(RandomState::new().build_hasher().finish().to_le_bytes());
     }
-    digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    hex(&digest.finalize()[..16])
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     commit::Generation,
-    output::{Created, Output, entry},
+    output::{Created, Output, sha256_hex},
     parquet::part_bytes,
 };
 use crate::{Error, Result};
@@ -216,7 +216,7 @@ impl<'a> TableWriter<'a> {
 
 /// First key, so that names sort; hash, so that a name never stands for two contents.
 fn part_name(first_key: u64, bytes: &[u8]) -> String {
-    let hash = entry("", bytes).sha256;
+    let hash = sha256_hex(bytes);
     format!("part-{first_key:010}-{}.parquet", &hash[..12])
 }
 
