@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use atomflow_workers::learner::{Role, Scales};
+use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -108,8 +109,8 @@ impl Sample {
         let norms = self.norms(&sight.reconstructed());
         let (sample_rows, norm_rms) = (norms.len(), rms(&norms, &kept)?);
         let view = View { sight: sight.clone(), scales };
-        let (mut x, mut beside) = (Vec::new(), vec![Vec::new(); sight.beside.len()]);
-        kept.iter().for_each(|&row| view.push(self.row(row), &mut x, &mut beside));
+        let rows: Vec<&[f32]> = kept.iter().map(|&row| self.row(row)).collect();
+        let (x, beside) = view.of(&rows);
         let scale = view.scales.first();
         let scales = Some(view.scales).filter(|scales| *scales != Scales::of(scale));
         let norm_median = median(norms)?;
@@ -139,7 +140,7 @@ impl Sample {
     /// The norm of these columns together, of every row.
     fn norms(&self, columns: &[Range<usize>]) -> Vec<f64> {
         let rows = self.x.len() / self.width.max(1);
-        (0..rows).map(|row| norm(self.row(row), columns)).collect()
+        (0..rows).into_par_iter().map(|row| norm(self.row(row), columns)).collect()
     }
 }
 

@@ -67,7 +67,7 @@ pub(crate) fn harvest_graph(worker: &mut Worker, reader: &Reader, harvest: &Harv
 }
 
 /// The row groups this worker reads for training: every `peers`-th of each window.
-fn window_tasks(
+pub(crate) fn window_tasks(
     plan: Arc<Plan>,
     first: u64,
     index: usize,

@@ -1,10 +1,13 @@
 //! One learner while it learns: which part of a row it sees, at which scale, and what its window came to.
 
+use std::ops::Range;
+
 use atomflow_workers::{
     learner::{ActivationBatch, BatchFacts, DictLearner, Scales, StepReport},
     skeleton::outside::Outside,
     threads::Threads,
 };
+use rayon::prelude::*;
 
 use crate::{Error, Result, chooser::Hold, operators::shuffle::LaneRows, sight::Sight};
 
@@ -18,16 +21,35 @@ pub struct View {
 }
 
 impl View {
-    /// Appends what is seen of one row.
-    pub(crate) fn push(&self, row: &[f32], x: &mut Vec<f32>, beside: &mut [Vec<f32>]) {
-        for (column, scale) in self.sight.inputs.iter().zip(&self.scales.inputs) {
-            x.extend(row[column.clone()].iter().map(|v| v * scale));
-        }
-        for (((column, _), scale), out) in self.sight.beside.iter().zip(&self.scales.beside).zip(beside) {
-            out.extend(row[column.clone()].iter().map(|v| v * scale));
-        }
+    /// What is seen of `rows`: the inputs one after the other, `[rows, d_in]`, and each column beside
+    /// them, `[rows, width]`.
+    pub(crate) fn of(&self, rows: &[&[f32]]) -> (Vec<f32>, Vec<Vec<f32>>) {
+        let inputs: Vec<Scaled> = self.sight.inputs.iter().zip(&self.scales.inputs).collect();
+        let beside = self.sight.beside.iter().zip(&self.scales.beside);
+        let beside = beside.map(|((column, _), scale)| scaled(rows, &[(column, scale)])).collect();
+        (scaled(rows, &inputs), beside)
     }
 }
+
+/// Some values of a row, and what they are multiplied by.
+type Scaled<'a> = (&'a Range<usize>, &'a f32);
+
+/// These columns of `rows` beside each other. On all threads: every other one waits for the step's rows.
+fn scaled(rows: &[&[f32]], columns: &[Scaled]) -> Vec<f32> {
+    let width: usize = columns.iter().map(|(column, _)| column.len()).sum();
+    let mut x = vec![0.0; rows.len() * width];
+    x.par_chunks_mut(width.max(1)).zip(rows).with_min_len(CHUNK_ROWS).for_each(|(mut out, row)| {
+        for (column, scale) in columns {
+            let (here, rest) = out.split_at_mut(column.len());
+            here.iter_mut().zip(&row[(*column).clone()]).for_each(|(out, v)| *out = v * *scale);
+            out = rest;
+        }
+    });
+    x
+}
+
+/// Rows that a thread takes at once.
+const CHUNK_ROWS: usize = 256;
 
 /// The rows of one step as some learners see them.
 #[derive(Debug)]
@@ -127,7 +149,7 @@ pub(crate) fn batches(seats: &[&mut Seat], lanes: &[LaneRows], step: usize, thre
     let mut batches: Vec<Batch> = Vec::new();
     for seat in seats {
         if batches.iter().all(|batch| batch.view != seat.view) {
-            let mut batch = batch(seat.view.clone(), lanes, step);
+            let mut batch = threads.install(|| batch(seat.view.clone(), lanes, step));
             batch.study(threads);
             batches.push(batch);
         }
@@ -137,13 +159,13 @@ pub(crate) fn batches(seats: &[&mut Seat], lanes: &[LaneRows], step: usize, thre
 
 /// Step `step` of every lane, one after the other, and where each lane starts.
 fn batch(view: View, lanes: &[LaneRows], step: usize) -> Batch {
-    let (mut x, mut beside) = (Vec::new(), vec![Vec::new(); view.sight.beside.len()]);
-    let (width, d_in, mut starts) = (view.sight.width, view.sight.d_in(), vec![0]);
+    let (width, mut starts, mut rows) = (view.sight.width, vec![0], Vec::new());
     for lane in lanes {
-        let rows = lane.starts[step] * width..lane.starts[step + 1] * width;
-        lane.x[rows].chunks_exact(width).for_each(|row| view.push(row, &mut x, &mut beside));
-        starts.push(x.len() / d_in);
+        let here = lane.starts[step] * width..lane.starts[step + 1] * width;
+        rows.extend(lane.x[here].chunks_exact(width));
+        starts.push(rows.len());
     }
+    let (x, beside) = view.of(&rows);
     Batch { view, x, beside, starts, facts: None }
 }
 

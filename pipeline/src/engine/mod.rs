@@ -37,7 +37,7 @@ use crate::{
     plan::Plan,
     run::{Event, Inspection, Job, Outcome, RuntimeSpec, Watch},
     sink::{Generation, Output, commit},
-    source::{Location, Manifest, OnBad, RowFilter, decode::Want, scan_columns},
+    source::{Location, Manifest, RowFilter, decode::Want, scan_columns},
     stop::Stop,
 };
 
@@ -241,10 +241,6 @@ impl Engine {
 
     fn note(&self, message: String) {
         self.watch.event(&Event::Note { message });
-    }
-
-    fn quarantines(&self) -> bool {
-        self.job.source.on_bad == OnBad::Quarantine
     }
 }
 

@@ -19,12 +19,11 @@ use crate::{
     calibrate::{Calibrated, Calibration, Sample},
     device::{Device, OnWindow, WindowReport, Work},
     flow::run_workers,
-    graph::{Training, train_graph},
-    operators::read::Reader,
-    plan::Group,
+    graph::{Training, train_graph, window_tasks},
+    operators::read::{Reader, Rows, Task},
     run::{Event, LearnerProgress, TrainProgress},
     seat::{Seat, View},
-    source::Verdict,
+    source::{Decoded, Verdict},
     stop::lock,
 };
 
@@ -107,7 +106,7 @@ impl Engine {
             return Ok(Start { window, learners });
         }
         let sample = self.tokio.block_on(self.sample())?;
-        let calibrated = self.calibrate(&sample, live)?;
+        let calibrated = self.threads.install(|| self.calibrate(&sample, live))?;
         let begin = |(&at, calibrated): (&usize, &Arc<Calibrated>)| {
             let Calibrated { calibration, x, beside } = &**calibrated;
             let seat = self.seat(at, self.build(at, calibration, x, beside)?, calibration);
@@ -151,40 +150,25 @@ impl Engine {
 
     /// The rows of the first window with the lowest slots.
     async fn sample(&self) -> Result<Sample> {
-        let reader = self.reader(None, false);
-        let window = &self.plan.windows[0];
-        let read = |group: Group| self.sample_of(&reader, group);
-        let groups = futures::stream::iter(window.groups.iter().copied()).map(read).buffered(2);
-        let (mut groups, mut x) = (std::pin::pin!(groups), Vec::new());
+        let (reader, plan, width) = (self.reader(None, false), Arc::clone(&self.plan), self.manifest.d_in);
+        let limit = self.job.normalize.sample_rows as u64 / self.plan.lanes as u64;
+        let first = window_tasks(Arc::clone(&plan), 0, 0, 1).take_while(|task| task.time == 0);
+        let sampled = move |task: &Task, rows: Rows| {
+            let slot = |row: usize| plan.windows[0].slot(task.first_row + row as u64, plan.lanes).index;
+            let takes = |row: usize| u64::from(slot(row)) <= limit;
+            let of = |(rows, verdicts): (Decoded, Vec<_>)| trained(&rows, &verdicts, width, takes);
+            Ok(rows.map_or_else(|_bad| Vec::new(), of))
+        };
+        let (mut groups, mut x) = (std::pin::pin!(reader.prepared(first, sampled)), Vec::new());
         while let Some(rows) = groups.next().await {
-            x.extend(rows?);
+            x.extend_from_slice(&rows?.value);
         }
         Ok(Sample {
             x,
-            width: self.manifest.d_in,
+            width,
             main: self.manifest.main_column(),
             norm_over_median_max: self.job.source.filter.norm_over_median_max,
         })
-    }
-
-    async fn sample_of(&self, reader: &Reader, group: Group) -> Result<Vec<f32>> {
-        let (window, d_in) = (&self.plan.windows[0], self.manifest.d_in);
-        let limit = self.job.normalize.sample_rows as u64 / self.plan.lanes as u64;
-        let (shard, row_group) = (group.shard as usize, group.row_group as usize);
-        let fetched = reader.manifest.fetch(shard, row_group).await?;
-        let decoded = match reader.manifest.decode(shard, row_group, fetched, reader.want) {
-            Err(error) if self.quarantines() && error.kind == crate::error::Kind::Data => {
-                return Ok(Vec::new());
-            }
-            decoded => decoded?,
-        };
-        let verdicts = reader.filter.verdicts(&decoded, d_in, shard, row_group);
-        let takes = |row: usize| {
-            verdicts[row] == Verdict::Train
-                && u64::from(window.slot(group.first_row + row as u64, self.plan.lanes).index) <= limit
-        };
-        let rows = decoded.x.chunks_exact(d_in).enumerate().filter(|(row, _)| takes(*row));
-        Ok(rows.flat_map(|(_, x)| x.iter().copied()).collect())
     }
 
     /// After each window: metrics, failures, progress, and a checkpoint where one is due.
@@ -225,6 +209,17 @@ impl Engine {
             Ok(())
         })
     }
+}
+
+/// The rows of a row group that are trained on and that `takes` accepts.
+fn trained(rows: &Decoded, verdicts: &[Verdict], width: usize, takes: impl Fn(usize) -> bool) -> Vec<f32> {
+    let mut x = Vec::new();
+    for (row, values) in rows.x.chunks_exact(width).enumerate() {
+        if verdicts[row] == Verdict::Train && takes(row) {
+            x.extend_from_slice(values);
+        }
+    }
+    x
 }
 
 fn said(calibration: &Calibration) -> String {

@@ -77,17 +77,15 @@ impl Reader {
         waker: SyncActivator,
     ) -> mpsc::Receiver<Ready<T>> {
         let (sender, receiver) = mpsc::channel(IN_FLIGHT);
-        let (reader, prepare) = (self.clone(), Arc::new(prepare));
-        let budget = Arc::new(Semaphore::new(reader.budget_kib() as usize));
+        let (stop, groups) = (self.stop.clone(), self.prepared(tasks, prepare));
         self.runtime.spawn(async move {
-            let one = |task| reader.clone().read(task, Arc::clone(&budget), Arc::clone(&prepare));
-            let mut ready = std::pin::pin!(futures::stream::iter(tasks).map(one).buffered(IN_FLIGHT));
-            while let Some(next) = ready.next().await {
+            let mut groups = std::pin::pin!(groups);
+            while let Some(next) = groups.next().await {
                 let group = match next {
                     Ok(group) => group,
-                    Err(error) => return reader.stop.fail(error),
+                    Err(error) => return stop.fail(error),
                 };
-                if reader.stop.is_set() || sender.send(group).await.is_err() {
+                if stop.is_set() || sender.send(group).await.is_err() {
                     return;
                 }
                 let _gone = waker.activate();
@@ -96,6 +94,18 @@ impl Reader {
             let _gone = waker.activate();
         });
         receiver
+    }
+
+    /// What `prepare` makes of `tasks`, in their order.
+    pub(crate) fn prepared<T: Send + 'static>(
+        &self,
+        tasks: impl Iterator<Item = Task> + Send + 'static,
+        prepare: impl Fn(&Task, Rows) -> Result<T> + Send + Sync + 'static,
+    ) -> impl futures::Stream<Item = Result<Ready<T>>> + Send + 'static {
+        let (reader, prepare) = (self.clone(), Arc::new(prepare));
+        let budget = Arc::new(Semaphore::new(reader.budget_kib() as usize));
+        let one = move |task| reader.clone().read(task, Arc::clone(&budget), Arc::clone(&prepare));
+        futures::stream::iter(tasks).map(one).buffered(IN_FLIGHT)
     }
 
     async fn read<T: Send + 'static>(

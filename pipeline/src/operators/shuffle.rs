@@ -103,7 +103,9 @@ impl Lane {
             starts.push(kept);
             for slot in window.step_start(step, slots)..window.step_start(step + 1, slots) {
                 if self.present[slot] {
-                    self.x.copy_within(slot * d..(slot + 1) * d, kept * d);
+                    if kept < slot {
+                        self.x.copy_within(slot * d..(slot + 1) * d, kept * d);
+                    }
                     kept += 1;
                 }
             }
