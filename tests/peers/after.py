@@ -139,7 +139,10 @@ def main():
     columns = ("activation", "token_id", "seq_id", "pos")
     data = shards.rows(a.data, "train", a.tokens, columns)
     way = {"torch": torch_loop, "delphi": delphi}[a.way]
+    before_s = shards.age_s()
     figures = way(a, data, Dictionary(a.dictionary), torch)
+    tokens = figures["tokens_per_s"] * figures["seconds"]
+    figures["whole_tokens_per_s"] = tokens / (before_s + figures["seconds"])
     shards.tell(tool=a.way, peak_rss_mb=shards.peak_rss_mb(), **figures)
 
 

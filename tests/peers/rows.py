@@ -3,6 +3,7 @@ import glob
 import json
 import os
 import resource
+import time
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -69,6 +70,13 @@ def score(x, encode, decode, batch=4096):
 def cpu_s():
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
+
+
+def age_s():
+    """Seconds since this process started, imports included."""
+    with open("/proc/self/stat") as stat:
+        started = int(stat.read().rsplit(")", 1)[1].split()[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started
 
 
 def peak_rss_mb():

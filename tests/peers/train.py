@@ -3,8 +3,9 @@
 train.py PEER --data DIR --n-latents 3072 --k 32 [--batch 4096] [--tokens N] [--threads 2]
 
 PEER: sparsify, sparsify-signum, saelens, dictionary_learning, overcomplete. Prints one line of JSON:
-tokens/s (median of the steps after the first five), CPU seconds per million tokens, peak memory, held-out
-quality on DIR/test-*.parquet. Loading the shards is not counted against a peer; it is against us.
+tokens/s (median of the steps after the first five), tokens/s of the whole process up to its last step
+(imports, loading and shuffling included, as it is for us), CPU seconds per million tokens, peak memory,
+held-out quality on DIR/test-*.parquet.
 """
 import argparse
 import os
@@ -207,7 +208,7 @@ def main():
         began = time.perf_counter()
         peer.step(batch)
         times.append(time.perf_counter() - began)
-    cpu = shards.cpu_s() - cpu
+    cpu, trained_s = shards.cpu_s() - cpu, shards.age_s()
     steady = np.array(times[5:] or times)
     figures = {
         "tokens_per_s": a.batch / float(np.median(steady)),
@@ -217,6 +218,7 @@ def main():
         "tokens": len(times) * a.batch,
     }
     if not a.steps:
+        figures["whole_tokens_per_s"] = figures["tokens"] / trained_s
         peer.finish()
         heldout = shards.rows(a.data, "test")["activation"]
         with torch.no_grad():
