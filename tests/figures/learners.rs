@@ -1,7 +1,13 @@
-//! The whole family on the same real rows: one job of all learners, run twice with other initial atoms,
-//! as a Markdown table and a plot of FVU against L0.
+//! The whole family on the same real rows: each learner alone for its seconds, all together from other
+//! initial atoms for their stability, and the front of FVU against L0, as a table and a plot.
 
-use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use atomflow_tests::run::{Finished, REPOSITORY, command};
 use safetensors::SafeTensors;
@@ -14,42 +20,65 @@ struct Row {
     l0: Option<f64>,
     bits: Option<f64>,
     dead: u64,
+    /// From the start of the process to its end, tables written.
+    seconds: f64,
     failed: Option<String>,
     /// Mean over atoms of the largest |cosine| to an atom of the other run.
     stability: Option<f64>,
 }
 
-/// Runs `jobs/specs/family.toml` and prints what came of it; the plot goes to `docs/learners.svg`.
+/// Runs `jobs/specs/family.toml` and `jobs/specs/front.toml` and prints what came of them; the plot goes to
+/// `docs/learners.svg`.
 pub(crate) fn print() {
     let directory = tempfile::tempdir().unwrap();
-    let spec = format!("{REPOSITORY}/jobs/specs/family.toml");
-    let runs = [0, 1].map(|seed| {
-        let out = directory.path().join(format!("seed-{seed}"));
-        let sets = [format!("out={}", out.display()), format!("seed={seed}")];
-        let args = ["run", &spec, "--set", &sets[0], "--set", &sets[1]];
-        (Finished::from(command(args).output().unwrap()), out)
-    });
-    let [(first, a), (_, b)] = &runs;
-    let learners = first.last()["learners"].as_array().unwrap_or_else(|| panic!("{}", first.stderr));
-    let rows: Vec<Row> = learners.iter().map(|learner| row(learner, a, b)).collect();
+    let other = directory.path().join("other");
+    run(&format!("{REPOSITORY}/jobs/specs/family.toml"), &other, 1);
+    let rows: Vec<Row> = alone(directory.path()).iter().map(|spec| row(spec, &other)).collect();
     print!("{}", table(&rows));
+    let front = run(&format!("{REPOSITORY}/jobs/specs/front.toml"), &directory.path().join("front"), 0);
     let plot = format!("{REPOSITORY}/docs/learners.svg");
-    fs::write(&plot, svg(&rows)).unwrap();
+    fs::write(&plot, svg(&points(front["learners"].as_array().unwrap()))).unwrap();
     println!("\nplot: docs/learners.svg");
 }
 
-fn row(learner: &Value, a: &Path, b: &Path) -> Row {
-    let (name, metrics) = (learner["name"].as_str().unwrap().to_owned(), &learner["metrics"]);
-    let atoms = [a, b].map(|run| atoms(&run.join("learners").join(&name)));
+fn run(spec: &str, out: &Path, seed: u64) -> Value {
+    let sets = [format!("out={}", out.display()), format!("seed={seed}")];
+    let args = ["run", spec, "--set", &sets[0], "--set", &sets[1]];
+    Finished::from(command(args).output().unwrap()).last().clone()
+}
+
+/// The family's job for each learner by itself: name and file.
+fn alone(directory: &Path) -> Vec<(String, PathBuf)> {
+    let family = fs::read_to_string(format!("{REPOSITORY}/jobs/specs/family.toml")).unwrap();
+    let family: toml::Table = family.parse().unwrap();
+    let one = |learner: &toml::Value| {
+        let name = learner["name"].as_str().unwrap().to_owned();
+        let mut job = family.clone();
+        job.insert("learner".to_owned(), toml::Value::Array(vec![learner.clone()]));
+        let path = directory.join(format!("{name}.toml"));
+        fs::write(&path, job.to_string()).unwrap();
+        (name, path)
+    };
+    family["learner"].as_array().unwrap().iter().map(one).collect()
+}
+
+/// Runs one learner alone and compares its atoms with those it had among `others`.
+fn row((name, spec): &(String, PathBuf), others: &Path) -> Row {
+    let out = spec.with_extension("run");
+    let began = Instant::now();
+    let done = run(&spec.display().to_string(), &out, 0);
+    let (seconds, metrics) = (began.elapsed().as_secs_f64(), &done["metrics"]);
+    let atoms = [atoms(&out), atoms(&others.join("learners").join(name))];
     let [a, b] = &atoms;
     Row {
         fvu: metrics["heldout_fvu"].as_f64(),
         l0: metrics["l0"].as_f64(),
         bits: metrics["bits_per_token"].as_f64(),
         dead: metrics["dead"].as_u64().unwrap_or(0),
-        failed: learner["failed"]["message"].as_str().map(str::to_owned),
+        seconds,
+        failed: (done["status"] != "done").then(|| done["message"].to_string()),
         stability: a.as_ref().zip(b.as_ref()).map(|(a, b)| similarity(a, b)),
-        name,
+        name: name.clone(),
     }
 }
 
@@ -77,77 +106,93 @@ fn similarity(a: &[Vec<f32>], b: &[Vec<f32>]) -> f64 {
 
 fn table(rows: &[Row]) -> String {
     let mut text =
-        "| learner | held-out FVU | L0 | dead | bits a token | same atoms from another seed |\n".to_owned();
-    text.push_str("|---|---|---|---|---|---|\n");
+        "| learner | held-out FVU | L0 | dead | bits a token | same atoms from another seed | seconds |\n"
+            .to_owned();
+    text.push_str("|---|---|---|---|---|---|---|\n");
     let known =
         |value: Option<f64>, digits: usize| value.map_or_else(|| "–".to_owned(), |v| format!("{v:.digits$}"));
     for row in rows {
         if let Some(message) = &row.failed {
-            let _infallible = writeln!(text, "| {} | failed: {message} | | | | |", row.name);
+            let _infallible = writeln!(text, "| {} | failed: {message} | | | | | |", row.name);
             continue;
         }
         let _infallible = writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {:.1} |",
             row.name,
             known(row.fvu, 4),
             known(row.l0, 1),
             row.dead,
             known(row.bits, 0),
-            known(row.stability, 3)
+            known(row.stability, 3),
+            row.seconds
         );
     }
     text
 }
 
-/// Width, height and margin of the plot.
-const SIZE: (f64, f64, f64) = (760.0, 520.0, 50.0);
+/// (L0, FVU) of the settings of each kind, by L0.
+type Points = BTreeMap<String, Vec<(f64, f64)>>;
 
-/// FVU against L0, a labelled point for each learner; the front is a line.
-fn svg(rows: &[Row]) -> String {
+fn points(learners: &[Value]) -> Points {
+    let mut points = Points::new();
+    for learner in learners {
+        let of = |field: &str| learner["metrics"][field].as_f64();
+        let (Some(kind), Some(l0), Some(fvu)) = (learner["kind"].as_str(), of("l0"), of("heldout_fvu"))
+        else {
+            continue;
+        };
+        if l0 >= 1.0 && fvu < 1.0 {
+            points.entry(kind.to_owned()).or_default().push((l0, fvu));
+        }
+    }
+    points.values_mut().for_each(|points| points.sort_by(|a, b| a.0.total_cmp(&b.0)));
+    points
+}
+
+/// Width, height and margin of the plot.
+const SIZE: (f64, f64, f64) = (820.0, 560.0, 50.0);
+/// Paul Tol's bright scheme.
+const COLOURS: [&str; 7] = ["#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#777777"];
+
+/// FVU against L0: a line for each kind, with its name at the end of it.
+fn svg(kinds: &Points) -> String {
     let (width, height, margin) = SIZE;
-    let points: BTreeMap<String, (f64, f64)> = rows
-        .iter()
-        .filter_map(|row| Some((row.name.clone(), (row.l0?, row.fvu?))))
-        .filter(|(_, (l0, fvu))| *l0 > 0.0 && *fvu < 1.0)
-        .collect();
-    let most = points.values().map(|p| p.0).fold(1.0, f64::max).log2().ceil();
-    let x = |l0: f64| margin + (width - 2.0 * margin) * l0.max(1.0).log2() / most.max(1.0);
-    let y = |fvu: f64| height - margin - (height - 2.0 * margin) * fvu;
+    let all = || kinds.values().flatten();
+    let (low, high) = all().fold((f64::MAX, 0f64), |(low, high), p| (low.min(p.1), high.max(p.1)));
+    let (low, high) = ((low * 20.0).floor() / 20.0, (high * 20.0).ceil() / 20.0);
+    let least = all().map(|p| p.0).fold(f64::MAX, f64::min).log2().floor();
+    let most = all().map(|p| p.0).fold(1.0, f64::max).log2().ceil();
+    let x = |l0: f64| margin + (width - 3.0 * margin) * (l0.log2() - least) / (most - least).max(1.0);
+    let y = |fvu: f64| height - margin - (height - 2.0 * margin) * (fvu - low) / (high - low).max(0.05);
     let mut body = String::new();
-    for tick in 0..=10 {
-        let (fvu, at) = (f64::from(tick) / 10.0, y(f64::from(tick) / 10.0));
+    let mut tick = low;
+    while tick <= high + 1e-9 {
+        let (at, right) = (y(tick), width - 2.0 * margin);
         let _infallible = writeln!(
             body,
-            "<line x1='{margin}' x2='{}' y1='{at:.1}' y2='{at:.1}' stroke='#ddd'/><text x='8' y='{:.1}'>{fvu:.1}</text>",
-            width - margin,
+            "<line x1='{margin}' x2='{right}' y1='{at:.1}' y2='{at:.1}' stroke='#ddd'/><text x='8' y='{:.1}'>{tick:.2}</text>",
             at + 4.0
         );
+        tick += 0.05;
     }
-    for power in 0..=most.max(1.0) as i32 {
+    for power in least as i32..=most as i32 {
         let l0 = 2f64.powi(power);
         let _infallible =
             writeln!(body, "<text x='{:.1}' y='{}'>{l0}</text>", x(l0) - 6.0, height - margin + 18.0);
     }
-    let mut by_l0: Vec<&(f64, f64)> = points.values().collect();
-    by_l0.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let mut best = f64::INFINITY;
-    let front = by_l0.into_iter().filter(|(_, fvu)| {
-        *fvu < best && {
-            best = *fvu;
-            true
+    for ((kind, points), colour) in kinds.iter().zip(COLOURS.iter().cycle()) {
+        let at: Vec<String> =
+            points.iter().map(|(l0, fvu)| format!("{:.1},{:.1}", x(*l0), y(*fvu))).collect();
+        let _infallible =
+            writeln!(body, "<polyline points='{}' fill='none' stroke='{colour}'/>", at.join(" "));
+        for point in &at {
+            let (cx, cy) = point.split_once(',').unwrap();
+            let _infallible = writeln!(body, "<circle cx='{cx}' cy='{cy}' r='3' fill='{colour}'/>");
         }
-    });
-    let line: Vec<String> = front.map(|(l0, fvu)| format!("{:.1},{:.1}", x(*l0), y(*fvu))).collect();
-    let _infallible = writeln!(body, "<polyline points='{}' fill='none' stroke='#4477aa'/>", line.join(" "));
-    for (name, (l0, fvu)) in &points {
-        let (cx, cy) = (x(*l0), y(*fvu));
-        let _infallible = writeln!(
-            body,
-            "<circle cx='{cx:.1}' cy='{cy:.1}' r='3' fill='#aa3377'/><text x='{:.1}' y='{:.1}'>{name}</text>",
-            cx + 5.0,
-            cy - 3.0
-        );
+        let (cx, cy) = at[at.len() - 1].split_once(',').unwrap();
+        let cx: f64 = cx.parse().unwrap();
+        let _infallible = writeln!(body, "<text x='{:.1}' y='{cy}' fill='{colour}'>{kind}</text>", cx + 6.0);
     }
     format!(
         "<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' font-family='sans-serif' font-size='11'>\n<rect width='{width}' height='{height}' fill='white'/>\n{body}<text x='{}' y='{}'>L0 (log)</text><text x='8' y='20'>held-out FVU</text>\n</svg>\n",
