@@ -284,7 +284,8 @@ pub struct Amortisation {
     pub encoder_fvu: Option<f64>,
     /// Mean latents per held-out row under the encoder.
     pub encoder_l0: Option<f64>,
-    /// The amortisation gap: FVU of the encoder less FVU of the coder.
+    /// The amortisation gap: FVU of the encoder less FVU of the coder. It says what it is called only where
+    /// both find about as many latents; the lasso shrinks its codes, too, and may be negative here.
     pub gap: Option<f64>,
 }
 

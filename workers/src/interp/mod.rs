@@ -52,7 +52,7 @@ pub struct HarvestSpec {
     /// What finds the codes by search, on the atoms that were learned, instead of the learner's own encoder:
     /// `coder = { kind = "omp", k = 32 }`. Everything that is collected then tells of its codes. Held-out
     /// rows are encoded both ways, and the run ends with the amortisation gap: FVU of the encoder less FVU
-    /// of the coder. Left out: the encoder.
+    /// of the coder, at the `k` of the learner if that is to mean anything. Left out: the encoder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coder: Option<CoderSpec>,
 }
