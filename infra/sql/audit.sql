@@ -60,7 +60,7 @@ SELECT latent, mean, std FROM (
     SELECT *, "sum" * power(2, -value_log2) / fires AS m, sum_sq * power(2, -square_log2) / fires AS sq
     FROM activation_stats WHERE fires > 0
 )
-WHERE abs(mean - m) > 1e-9 * m OR abs(std * std - (sq - m * m)) > 1e-6 * sq
+WHERE abs(mean - m) > 1e-9 * abs(m) OR abs(std * std - (sq - m * m)) > 1e-6 * sq
 UNION ALL
 SELECT latent, mean, std FROM activation_stats WHERE fires = 0 AND (mean IS NOT NULL OR std IS NOT NULL);
 
@@ -147,7 +147,7 @@ WHERE a.fires > 0 AND c.m IS DISTINCT FROM a.max;
 -- hard negatives: a co-firing neighbour fires where the latent does not
 SELECT h.latent, h.neighbour_latent FROM autointerp_candidates h
 LEFT JOIN coactivations c ON c.latent = h.latent AND c.neighbour = h.neighbour_latent
-WHERE h.kind = 'hard_negative' AND (c.latent IS NULL OR list_max(h.neighbour_activations) <= 0);
+WHERE h.kind = 'hard_negative' AND (c.latent IS NULL OR list_max(list_transform(h.neighbour_activations, a -> abs(a))) = 0);
 
 -- no context is both a hard negative and a random inactive one
 SELECT latent, shard, row FROM autointerp_candidates WHERE kind IN ('random_inactive', 'hard_negative')

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use atomflow_pipeline::{
     convert::Converted,
-    run::{CheckReport, Inspection, Metrics, Outcome},
+    run::{Amortisation, CheckReport, Inspection, Metrics, Outcome},
 };
 use atomflow_workers::variants::{LearnerInfo, absent::Absent};
 
@@ -28,7 +28,7 @@ pub fn outcome(outcome: &Outcome, rows: &BTreeMap<String, u64>) -> String {
 }
 
 fn quality(m: &Metrics) -> String {
-    let figures = [
+    let mut figures = vec![
         (
             "held-out FVU",
             known(m.heldout_fvu, human::ratio),
@@ -36,7 +36,7 @@ fn quality(m: &Metrics) -> String {
         ),
         ("train FVU", known(m.train_fvu, human::ratio), "the same for the rows that trained"),
         ("all-rows FVU", known(m.all_fvu, human::ratio), "the same with the rows that the filters left out"),
-        ("L0", known(m.l0, |l0| format!("{l0:.1}")), "latents per held-out row"),
+        ("L0", known(m.l0, per_row), "latents per held-out row"),
         (
             "bits",
             known(m.bits_per_token, |bits| format!("{bits:.0}")),
@@ -46,8 +46,25 @@ fn quality(m: &Metrics) -> String {
         ("tokens", human::count(m.tokens), "rows learned from, over all passes"),
         ("time", human::duration(m.seconds), "of this process"),
     ];
-    let rows = figures.map(|(name, figure, meaning)| vec![name.to_owned(), figure, meaning.to_owned()]);
+    let compared = m.amortisation.as_ref().map(|a| (known(a.gap, human::ratio), compared(m, a)));
+    if let Some((gap, compared)) = &compared {
+        figures.insert(4, ("gap", gap.clone(), compared));
+    }
+    let row =
+        |(name, figure, meaning): (&str, String, &str)| vec![name.to_owned(), figure, meaning.to_owned()];
+    let rows: Vec<_> = figures.into_iter().map(row).collect();
     format!("How good it is\n{}", aligned(&rows))
+}
+
+/// The encoder beside the coder that took its place, on held-out rows.
+fn compared(m: &Metrics, a: &Amortisation) -> String {
+    let side = |fvu, l0| format!("FVU {} at L0 {}", known(fvu, human::ratio), known(l0, per_row));
+    let (encoder, coder) = (side(a.encoder_fvu, a.encoder_l0), side(m.heldout_fvu, m.l0));
+    format!("amortisation gap: own encoder {encoder}, {} {coder}", a.coder)
+}
+
+fn per_row(l0: f64) -> String {
+    format!("{l0:.1}")
 }
 
 /// A figure, or a dash where the data cannot say (no held-out rows, no variance).

@@ -256,6 +256,9 @@ pub struct Metrics {
     pub all_fvu: Option<f64>,
     /// Mean latents per held-out row.
     pub l0: Option<f64>,
+    /// With `harvest.coder`, whose codes all other figures are about: what the encoder leaves to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amortisation: Option<Amortisation>,
     /// Description length of the codes of a kept row, in bits: each latent by itself, magnitudes to half
     /// an octave.
     #[serde(default)]
@@ -270,6 +273,20 @@ pub struct Metrics {
     /// to be faster. No other figure depends on it.
     #[serde(default)]
     pub encoder: String,
+}
+
+/// A coder against the learner's own encoder, on the same held-out rows and the same atoms.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Amortisation {
+    /// The coder, as the spec names it.
+    pub coder: String,
+    /// FVU of held-out kept rows under the encoder.
+    pub encoder_fvu: Option<f64>,
+    /// Mean latents per held-out row under the encoder.
+    pub encoder_l0: Option<f64>,
+    /// The amortisation gap: FVU of the encoder less FVU of the coder. It says what it is called only where
+    /// both find about as many latents; the lasso shrinks its codes, too, and may be negative here.
+    pub gap: Option<f64>,
 }
 
 /// What `atomflow check` prints: the plan before anything is spent.

@@ -132,7 +132,7 @@ fn latents() -> Vec<Field> {
 
 fn quality() -> Vec<Field> {
     let mut fields = vec![
-        field("split", DataType::Utf8, false, "train, heldout or dropped"),
+        field("split", DataType::Utf8, false, "train, heldout, dropped or heldout_encoder"),
         int64("rows", "rows of the split"),
         int64("nnz", "code pairs on these rows"),
         int64("sum_error_sq", "fixed-point sum of |x - x_hat|^2 (square_log2)"),

@@ -305,7 +305,7 @@ fn quality() -> Vec<Field> {
         required(
             "split",
             Utf8,
-            "train, heldout, dropped, kept (train + heldout) or all (the three together)",
+            "train, heldout, dropped, kept (train + heldout) or all (the three together); heldout_encoder",
         ),
         required("rows", Int64, "rows"),
         nullable("fvu", Float64, "sum |x - x_hat|^2 / sum |x - mean x|^2; null where undefined"),

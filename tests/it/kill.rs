@@ -26,7 +26,12 @@ const EVERY_WINDOW: [&str; 2] = ["--set", "runtime.checkpoint_windows=1"];
 
 impl Whole {
     fn new() -> Whole {
-        let job = Job::planted(&["plan.passes=12", "learner.n_latents=512", "learner.k=8"]);
+        Whole::with(&[])
+    }
+
+    fn with(sets: &[&str]) -> Whole {
+        let usual = ["plan.passes=12", "learner.n_latents=512", "learner.k=8"];
+        let job = Job::planted(&[&usual[..], sets].concat());
         let began = Instant::now();
         job.run("whole", &EVERY_WINDOW).done();
         let (took, result) = (began.elapsed(), result(&job.path("whole")));
@@ -137,6 +142,19 @@ fn as_soon_as_an_object_appears() {
     }
     // A busy machine may be late now and then.
     assert!(met.get(&true).is_some_and(|hits| *hits > moments.len() / 2), "{met:?}");
+}
+
+/// Frozen anew by each process, a dictionary with a coder in front of it gives the same partials.
+#[test]
+fn while_a_coder_harvests() {
+    let whole = Whole::with(&["plan.passes=2", "harvest.coder={kind=\"omp\",k=8}"]);
+    for (at, object) in ["epoch/freeze.json", "epoch/harvest-00001.json"].into_iter().enumerate() {
+        let out = format!("killed-{at}");
+        let child = whole.begin(&out);
+        appears(&whole.job.path(&out).join(object));
+        kill(child);
+        whole.finish(&out, &["--workers", "2"], &format!("killed when {object} appeared"));
+    }
 }
 
 fn appears(object: &Path) {

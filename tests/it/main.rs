@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod cli;
+mod coder;
 mod columns;
 mod convert;
 mod end_to_end;

@@ -29,6 +29,20 @@ fn duckdb_reads_every_table_and_the_books_balance() {
     python("read_duckdb.py", "duckdb");
 }
 
+/// Codes of a coder have either sign, and `quality` has a line more.
+#[test]
+fn the_books_of_a_coder_balance() {
+    let Some(python) = python_with("duckdb") else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let (out, said) = (directory.path().join("run"), directory.path().join("stdout"));
+    let output =
+        atomflow(&out, &["plan.passes=1", "learner.n_latents=576", "harvest.coder={kind=\"omp\",k=32}"]);
+    fs::write(&said, output.stdout).unwrap();
+    let script = root().join("tests/python/read_duckdb.py");
+    let output = Command::new(python).current_dir(root()).arg(script).arg(&out).arg(&said).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+}
+
 #[test]
 fn polars_reads_every_table() {
     python("read_polars.py", "polars");

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use atomflow::spec::{JobSpec, resumed_runtime, schema};
 use atomflow_pipeline::{Error, error::Kind};
+use atomflow_workers::coders::CoderSpec;
 
 /// Ten lines that everything below varies; line numbers in the tests count from the `name` line.
 const GOOD: &str = r#"name = "night"
@@ -92,6 +93,7 @@ fn unknown_fields_name_the_line_and_the_nearest_valid_name() {
         ),
         ("[learner]", "[runtime]\nthread = 2\n[learner]", "job.toml:8:1", &["did you mean `threads`?"]),
         ("name", "nome = 1\nname", "job.toml:1:1", &["did you mean `name`?", "valid at the top"]),
+        ("[plan]", "[plan]\nk = 1", "job.toml:5:1", &["did you mean `learner.k`?"]),
         ("[plan]", "[plan]\nxyzzy = 1", "job.toml:5:1", &["unknown field `xyzzy`", "valid in [plan]"]),
     ];
     for (from, to, place, wanted) in cases {
@@ -125,6 +127,15 @@ fn wrong_types_and_words_name_the_value() {
         ("[plan]", "[normalize]\nmethod = \"unit\"\n[plan]", "job.toml:5:10", &["did you mean `unit_rms`?"]),
         ("kind = \"topk\"", "kind = \"top-k\"", "job.toml:8:8", &["`learner.kind`", "did you mean `topk`?"]),
         ("kind = \"topk\"", "kind = 1", "job.toml:8:8", &["text in quotes"]),
+        ("[plan]", "[harvest.coder]\nkind = \"ompp\"\n[plan]", "job.toml:5:8", &["did you mean `omp`?"]),
+        ("[plan]", "[harvest]\ncoder = \"omp\"\n[plan]", "job.toml:5:9", &["must be a table"]),
+        ("[plan]", "[harvest]\ncoder = { k = 3 }\n[plan]", "job.toml:5:", &["`kind` is missing"]),
+        (
+            "[plan]",
+            "[harvest]\ncoder = { kind = \"omp\", k = 3, lambda = 0.1 }\n[plan]",
+            "job.toml:5:32",
+            &["unknown field `lambda`"],
+        ),
         ("k = 32", "k = \"32\"", "job.toml:10:5", &["`learner.k`", "a whole number"]),
         (
             "k = 32",
@@ -188,6 +199,9 @@ fn values_out_of_range_say_the_range() {
         ("harvest.score_share=1.5", "harvest.score_share", &["between 0 and 1"]),
         ("harvest.pool_contexts=3", "harvest.pool_contexts", &["wanted per latent (20)"]),
         ("harvest.neighbours=0", "harvest.neighbours", &["hard_negatives"]),
+        ("harvest.coder={kind=\"omp\",k=2305}", "harvest.coder.k", &["between 1 and the n_latents"]),
+        ("harvest.coder={kind=\"mp\",k=0}", "harvest.coder.k", &["between 1 and the n_latents"]),
+        ("harvest.coder={kind=\"lars\",lambda=0}", "harvest.coder.lambda", &["positive"]),
         ("runtime.workers=0", "runtime.workers", &["between 1 and 256"]),
         ("runtime.workers=9", "runtime.workers", &["only 8 lanes"]),
         ("runtime.device=tpu", "runtime.device", &["`tpu`", "valid: cpu"]),
@@ -202,6 +216,34 @@ fn values_out_of_range_say_the_range() {
         assert_eq!(error.place().field.as_deref(), Some(*field), "{set}: {error}");
         assert_says(&error, "", wanted);
     }
+}
+
+/// A coder needs a reconstruction that is a sum of atoms, of every learner.
+#[test]
+fn a_coder_is_refused_where_there_is_nothing_to_code_for() {
+    let coded = format!("{GOOD}[harvest]\ncoder = {{ kind = \"omp\", k = 4 }}\n");
+    let spec = parse(&coded, &["harvest.coder.k=8"]).unwrap();
+    assert_eq!(spec.job.harvest.coder, Some(CoderSpec::Omp { k: 8 }));
+    let with = |learner: &str| coded.replace("kind = \"topk\"\nn_latents = 2304\nk = 32", learner);
+    let cases = [
+        (
+            "kind = \"transcoder\"\ntarget = \"out\"\nn_latents = 64\nk = 4",
+            "another column than the one it reads",
+        ),
+        ("kind = \"bilinear\"\nn_latents = 64\nk = 4", "outer products"),
+        ("kind = \"boost\"\nbase = \"base\"\nn_latents = 64\nk = 4", "reconstruction of its base"),
+        ("kind = \"deep\"\nlevels = [32, 64]\nn_latents = 64", "ReLU between its levels"),
+    ];
+    for (learner, why) in cases {
+        let text = with(learner);
+        parse(&text.replace("coder = ", "# "), &[]).unwrap_or_else(|e| panic!("{learner}: {e}"));
+        assert_says(&refused(&text, &[]), "job.toml:", &["`harvest.coder`", "omp", why, "leave `coder` out"]);
+    }
+    parse(&with("kind = \"deep\"\nlevels = [32, 64]\nn_latents = 64\nlink = \"linear\""), &[]).unwrap();
+    let several = coded
+        .replace("[learner]", "[[learner]]")
+        .replace("[harvest]", "[[learner]]\nkind = \"topk\"\nn_latents = 3\nk = 2\n[harvest]");
+    assert_says(&refused(&several, &[]), "job.toml:", &["`harvest.coder.k`", "every learner"]);
 }
 
 #[test]

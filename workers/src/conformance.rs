@@ -6,6 +6,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
+    coders::{CoderSpec, Recoded},
+    codes::Codes,
     learner::{
         ActivationBatch, BatchFacts, Beside, DictLearner, Dictionary, Role, Scales, Setup, StepReport,
     },
@@ -31,6 +33,7 @@ pub fn check(spec: &LearnerSpec) {
     learning_lowers_the_error(spec);
     facts_change_nothing(spec);
     rows_that_are_not_finite_are_reported(spec);
+    a_coder_takes_the_place_of_the_encoder(spec);
 }
 
 /// A dictionary that was learned in a few steps, frozen for vectors that were multiplied by 3.
@@ -230,4 +233,40 @@ fn rows_that_are_not_finite_are_reported(spec: &LearnerSpec) {
         assert!(report.diverged(), "a row with {bad} goes unnoticed");
         step(spec, &mut *learner, 1, LANES);
     }
+}
+
+/// Whoever does not say why not can be coded by search; a row that is not finite has no codes then.
+fn a_coder_takes_the_place_of_the_encoder(spec: &LearnerSpec) {
+    if spec.uncodable().is_some() {
+        return;
+    }
+    for coder in [r#"{"kind": "omp", "k": 3}"#, r#"{"kind": "cd", "lambda": 0.1}"#] {
+        let coder: CoderSpec = serde_json::from_str(coder).expect("a coder");
+        let inner = Arc::from(trained(spec, 1, STEPS).freeze(&scales(spec, 3.0)));
+        let threads = Threads::new(2).expect("threads start");
+        let dictionary = Recoded::new(inner, &coder, threads).expect("a sum of atoms");
+        let mut x = rows(50);
+        let codes = dictionary.encode(&x);
+        let (found, nothing) = (error(&dictionary, &x, &codes), error(&dictionary, &x, &none(&codes)));
+        assert!(found < nothing, "{coder:?} leaves {found} of {nothing}");
+        x[5 * D_IN + 3] = f32::NAN;
+        x[6 * D_IN + 3] = f32::INFINITY;
+        let spoilt = dictionary.encode(&x);
+        assert!(spoilt.row(5).0.is_empty() && spoilt.row(6).0.is_empty(), "codes of what is not finite");
+        assert_eq!(spoilt.row(7), codes.row(7), "a row changes another");
+    }
+}
+
+/// As many rows without codes.
+fn none(codes: &Codes) -> Codes {
+    let mut none = Codes::new(codes.n_latents);
+    (0..codes.rows()).for_each(|_| none.push_row([]));
+    none
+}
+
+/// `Σ‖x − x_hat‖²`.
+fn error(dictionary: &dyn Dictionary, x: &[f32], codes: &Codes) -> f64 {
+    let mut x_hat = vec![0f32; x.len()];
+    dictionary.decode(codes, &mut x_hat);
+    x.iter().zip(&x_hat).map(|(a, b)| f64::from(a - b).powi(2)).sum()
 }

@@ -14,15 +14,20 @@ pub(super) fn ended(learners: &[LearnerOutcome]) -> String {
 
 /// One line for each, and below what all have in common.
 pub(super) fn quality(outcome: &Outcome) -> String {
-    let head = ["learner", "n_latents", "k", "held-out FVU", "train FVU", "L0", "bits", "dead"];
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    let mut head = vec!["learner", "n_latents", "k", "held-out FVU", "train FVU", "L0", "bits", "dead"];
+    let coder = outcome.learners.iter().find_map(|l| l.metrics.as_ref()?.amortisation.as_ref());
+    head.extend(coder.map(|_| "gap"));
+    let mut rows = vec![head.into_iter().map(str::to_owned).collect()];
     rows.extend(outcome.learners.iter().map(row));
     let common = [
         vec!["tokens".to_owned(), human::count(outcome.metrics.tokens), "rows each learned from".to_owned()],
         vec!["time".to_owned(), human::duration(outcome.metrics.seconds), "of this process".to_owned()],
     ];
     let shortest = shortest(&outcome.learners);
-    format!("How good they are\n{}{shortest}\n{}", aligned(&rows), aligned(&common))
+    let gap = coder.map_or_else(String::new, |a| {
+        format!("  gap: held-out FVU of the own encoder, less that of {}\n", a.coder)
+    });
+    format!("How good they are\n{}{gap}{shortest}\n{}", aligned(&rows), aligned(&common))
 }
 
 /// How much worse than the best a held-out FVU may be when descriptions are compared.
@@ -57,13 +62,15 @@ fn row(learner: &LearnerOutcome) -> Vec<String> {
 }
 
 fn figures(m: &Metrics) -> Vec<String> {
-    vec![
+    let mut figures = vec![
         known(m.heldout_fvu, human::ratio),
         known(m.train_fvu, human::ratio),
         known(m.l0, |l0| format!("{l0:.1}")),
         known(m.bits_per_token, |bits| format!("{bits:.0}")),
         human::count(m.dead),
-    ]
+    ];
+    figures.extend(m.amortisation.as_ref().map(|a| known(a.gap, human::ratio)));
+    figures
 }
 
 /// Latents per row, where there is one learner to say it of.

@@ -97,6 +97,21 @@ fn the_end_of_a_run_says_what_how_good_and_what_to_ask() {
 }
 
 #[test]
+fn a_coder_stands_beside_the_encoder() {
+    let mut run = finished();
+    let (encoder_fvu, encoder_l0, gap) = (Some(0.25), Some(30.5), Some(0.0371));
+    run.metrics.amortisation = Some(Amortisation { coder: "omp".to_owned(), encoder_fvu, encoder_l0, gap });
+    let text = outcome(&run, &BTreeMap::new());
+    let wanted = "own encoder FVU 0.2500 at L0 30.5, omp FVU 0.2135 at L0 32.0";
+    assert!(text.contains(wanted) && text.contains("0.0371"), "{text}");
+    let mut both = two();
+    assert!(!outcome(&both, &BTreeMap::new()).contains("gap"));
+    both.learners[0].metrics = Some(run.metrics.clone());
+    let text = outcome(&both, &BTreeMap::new());
+    assert!(text.contains("less that of omp") && text.contains("0.0371"), "{text}");
+}
+
+#[test]
 fn the_plan_names_every_cost() {
     let report = CheckReport {
         run: "night-1a2b".to_owned(),

@@ -34,6 +34,7 @@ pub(super) fn check(spec: &JobSpec) -> Result<()> {
     normalize(&job.normalize)?;
     learners(job)?;
     harvest(&job.harvest)?;
+    coder(job)?;
     runtime(&spec.runtime)?;
     workers_have_lanes(spec)
 }
@@ -206,6 +207,24 @@ fn harvest(spec: &HarvestSpec) -> Result<()> {
         "it is the share of contexts kept from the explainer; 0.5 is the default",
     )?;
     contrast(spec)
+}
+
+/// Whether the coder can take the place of every learner's encoder.
+fn coder(job: &Job) -> Result<()> {
+    let Some(coder) = &job.harvest.coder else { return Ok(()) };
+    for is in job.learners()? {
+        coder
+            .validate(is.spec.n_latents())
+            .map_err(|e| Error::spec(e.reason).field(format!("harvest.coder.{}", e.field)))?;
+        if let Some(why) = is.spec.uncodable() {
+            let message =
+                format!("{} cannot take the place of the encoder of {}: {why}", coder.kind(), is.spec.kind());
+            let hint =
+                "a coder needs atoms whose sum is the reconstruction of the rows it reads; leave `coder` out";
+            return Err(Error::spec(message).field("harvest.coder").hint(hint));
+        }
+    }
+    Ok(())
 }
 
 /// Where contexts in which a latent is silent come from.

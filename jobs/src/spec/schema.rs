@@ -171,7 +171,8 @@ impl Schema {
         let valid = keys(schema);
         let key = entry.key.as_str();
         let elsewhere = self.tables_with(key);
-        let meant = match elsewhere.first() {
+        // The outermost: a field of an inner table is seldom missed for its place.
+        let meant = match elsewhere.iter().min_by_key(|table| table.split('.').count()) {
             Some(table) if !valid.contains(&key) => format!("; did you mean `{}`?", join(table, key)),
             _ => did_you_mean(key, &valid),
         };

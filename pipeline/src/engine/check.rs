@@ -148,6 +148,11 @@ fn notes(job: &Job, runtime: &RuntimeSpec, manifest: &Manifest, plan: &Plan) -> 
         format!("the largest row group has {largest} rows, more than a window: memory follows it"),
     );
     note(
+        job.harvest.coder.is_some(),
+        "harvest searches for its codes: that costs more than the estimate, which is about encoders"
+            .to_owned(),
+    );
+    note(
         runtime.workers > plan.lanes,
         format!("{} workers but {} lanes: some workers only read", runtime.workers, plan.lanes),
     );

@@ -111,9 +111,9 @@ impl Engine {
             coactivation_rate: self.job.harvest.coactivation_rate(self.manifest.rows()),
         };
         let done = self.harvested(frozen.learner)?.into_iter().map(|h| h.shard).collect();
-        let dictionary = Arc::clone(&frozen.dictionary);
+        let (dictionary, encoder) = (Arc::clone(&frozen.dictionary), frozen.encoder.clone());
         let hold = self.learners[frozen.learner].hold.afresh();
-        Ok(Harvester { learner: frozen.learner, dictionary, sight, statistics, hold, done })
+        Ok(Harvester { learner: frozen.learner, dictionary, encoder, sight, statistics, hold, done })
     }
 
     fn save(&self) -> Save {

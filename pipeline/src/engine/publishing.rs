@@ -8,6 +8,7 @@ use atomflow_schemas::{
     partial::Partial,
     table::{self, Table},
 };
+use atomflow_workers::coders::CoderSpec;
 use bytes::Bytes;
 
 use super::{
@@ -21,10 +22,10 @@ use super::{
 use crate::{
     Error, Result,
     error::Kind,
-    run::{Event, Metrics},
+    run::{Amortisation, Event, Metrics},
     sink::{Output, Part, TableWrite, TableWriter, commit},
     statistics::{
-        About, ParquetPartials, Publisher, Statistics,
+        About, ParquetPartials, Publisher, RunTotals, Statistics,
         records::{self, OperatorRecord, ShardRecord, TrainRecord},
     },
     stop::Stop,
@@ -148,10 +149,12 @@ impl Engine {
     }
 
     fn about(&self, learner: &Learner) -> About {
+        let coder = self.job.harvest.coder.as_ref();
+        let k = coder.map_or(learner.is.spec.k(), CoderSpec::k);
         About {
             run_id: learner.run.clone(),
             hookpoint: self.job.source.hookpoint.clone(),
-            k: learner.is.spec.k().and_then(|k| i32::try_from(k).ok()),
+            k: k.and_then(|k| i32::try_from(k).ok()),
             seed: self.job.seed,
             shard_urls: self.manifest.shards.iter().map(|s| s.url.clone()).collect(),
         }
@@ -223,12 +226,22 @@ impl Engine {
             train_fvu: figures(&totals.quality[0]).fvu,
             all_fvu: figures(&totals.all()?).fvu,
             l0: heldout.l0.or(kept.l0),
+            amortisation: self.amortisation(totals, heldout.fvu),
             bits_per_token: Some(totals.bits_per_token()),
             dead: totals.dead(),
             tokens: frozen.metrics.iter().map(|m| m.rows).sum(),
             seconds: self.began.elapsed().as_secs_f64(),
             encoder: self.learners[frozen.learner].hold.encoder().to_owned(),
         })
+    }
+
+    /// What the learner's own encoder leaves to the coder, if one found the codes.
+    fn amortisation(&self, totals: &RunTotals, coder_fvu: Option<f64>) -> Option<Amortisation> {
+        let (coder, encoded) = (self.job.harvest.coder.as_ref()?, totals.encoded.as_ref()?);
+        let encoder = encoded.figures(totals.fixed);
+        let gap = encoder.fvu.zip(coder_fvu).map(|(encoder, coder)| encoder - coder);
+        let coder = coder.kind().to_owned();
+        Some(Amortisation { coder, encoder_fvu: encoder.fvu, encoder_l0: encoder.l0, gap })
     }
 }
 

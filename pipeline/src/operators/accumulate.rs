@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use atomflow_workers::stats::{HarvestBlock, RowSplit, ShardPartial, ShardStatistics, StatsSpec};
+use atomflow_workers::stats::{Encoded, HarvestBlock, RowSplit, ShardPartial, ShardStatistics, StatsSpec};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
@@ -237,6 +237,7 @@ fn block<'a>(
         x: share.x.as_deref().unwrap_or(&decoded.x),
         x_hat: &share.x_hat,
         codes: &share.codes,
+        encoded: share.encoded.as_ref().map(|(codes, x_hat)| Encoded { codes, x_hat }),
         split,
         token_id: tokens.token_id.as_deref(),
         token: tokens.token.as_ref(),

@@ -29,6 +29,8 @@ pub struct Harvester {
     pub learner: usize,
     /// The dictionary.
     pub dictionary: Arc<dyn Dictionary>,
+    /// The same with its own encoder, where a coder finds the codes: what held-out rows are measured with, too.
+    pub encoder: Option<Arc<dyn Dictionary>>,
     /// What it sees of a row.
     pub sight: Sight,
     /// What is counted.
@@ -61,6 +63,8 @@ pub struct Share {
     /// What they are compared with, `[rows, d_out]`: the target, else the rows it saw; left out where
     /// these are whole rows.
     pub x: Option<Vec<f32>>,
+    /// Codes and reconstructions of the held-out rows by its own encoder, where a coder found the codes.
+    pub encoded: Option<(Codes, Vec<f32>)>,
 }
 
 impl HarvestRows {
@@ -163,23 +167,42 @@ fn share(harvest: &Harvest, at: usize, rows: &HarvestRows, stop: &Stop) -> Optio
     if harvester.done.contains(&shard) || harvest.failures.has(harvester.learner) {
         return None;
     }
-    let Some((decoded, _)) = rows.rows() else {
-        return Some(Share { harvester: at, codes: Codes::default(), x_hat: Vec::new(), x: None });
+    let Some((decoded, verdicts)) = rows.rows() else {
+        let (codes, x_hat) = (Codes::default(), Vec::new());
+        return Some(Share { harvester: at, codes, x_hat, x: None, encoded: None });
     };
-    let encoded = harvest.failures.shield(|| encoded(harvester, at, decoded));
-    encoded.map_err(|error| harvest.failures.add(harvester.learner, error, stop)).ok()
+    let coded = harvest.failures.shield(|| coded(harvester, at, decoded, verdicts));
+    coded.map_err(|error| harvest.failures.add(harvester.learner, error, stop)).ok()
 }
 
-fn encoded(harvester: &Harvester, at: usize, decoded: &Decoded) -> Share {
+fn coded(harvester: &Harvester, at: usize, decoded: &Decoded, verdicts: &[Verdict]) -> Share {
     let (sight, dictionary) = (&harvester.sight, &harvester.dictionary);
     let inputs = sight.pick(&sight.inputs, &decoded.x);
     let seen = inputs.as_deref().unwrap_or(&decoded.x);
-    let codes = harvester.hold.run(decoded.rows, || dictionary.encode(seen));
+    // Of two dictionaries the encoder is the one that can go two ways.
+    let codes = match harvester.encoder {
+        None => harvester.hold.run(decoded.rows, || dictionary.encode(seen)),
+        Some(_) => dictionary.encode(seen),
+    };
     let mut x_hat = vec![0f32; decoded.rows * dictionary.d_out()];
     dictionary.reconstruct(seen, &codes, &mut x_hat);
+    let encoder = harvester.encoder.as_deref();
+    let encoded = encoder.map(|encoder| encoded(encoder, &harvester.hold, seen, verdicts));
     let wanted = sight.reconstructed();
     let x = if wanted == sight.inputs { inputs } else { sight.pick(&wanted, &decoded.x) };
-    Share { harvester: at, codes, x_hat, x }
+    Share { harvester: at, codes, x_hat, x, encoded }
+}
+
+/// Codes and reconstructions of the held-out rows of `seen`.
+fn encoded(encoder: &dyn Dictionary, hold: &Hold, seen: &[f32], verdicts: &[Verdict]) -> (Codes, Vec<f32>) {
+    let rows = seen.chunks_exact(encoder.d_in()).zip(verdicts);
+    let held_out: Vec<&[f32]> =
+        rows.filter(|(_, verdict)| **verdict == Verdict::HeldOut).map(|(row, _)| row).collect();
+    let (count, rows) = (held_out.len(), held_out.concat());
+    let codes = hold.run(count, || encoder.encode(&rows));
+    let mut x_hat = vec![0f32; count * encoder.d_out()];
+    encoder.reconstruct(&rows, &codes, &mut x_hat);
+    (codes, x_hat)
 }
 
 #[cfg(test)]
@@ -244,15 +267,21 @@ mod tests {
             coactivation_rate: 0.0,
         };
         let (dictionary, hold) = (Arc::new(Doubling), Hold::new(&Threads::new(1).unwrap()));
+        let done = BTreeSet::new();
         let mut harvester =
-            Harvester { learner: 0, dictionary, sight, statistics, hold, done: BTreeSet::new() };
+            Harvester { learner: 0, dictionary, encoder: None, sight, statistics, hold, done };
         let x = vec![3.0, f32::NAN, 9.0, 1.0, 4.0, 0.0, 7.0, 2.0];
         let decoded = Decoded { rows: 2, x, ..Decoded::default() };
-        let share = encoded(&harvester, 0, &decoded);
+        let verdicts = [Verdict::Train, Verdict::HeldOut];
+        let share = coded(&harvester, 0, &decoded, &verdicts);
+        assert!(share.encoded.is_none());
         assert_eq!(share.codes.values, [1.0, 3.0, 2.0, 4.0]);
         assert_eq!(share.x_hat, [106.0, 208.0]);
         assert_eq!(share.x.unwrap(), [9.0, 7.0]);
         harvester.sight.beside.clear();
-        assert_eq!(encoded(&harvester, 0, &decoded).x.unwrap(), [1.0, 3.0, 2.0, 4.0]);
+        assert_eq!(coded(&harvester, 0, &decoded, &verdicts).x.unwrap(), [1.0, 3.0, 2.0, 4.0]);
+        harvester.encoder = Some(Arc::new(Doubling));
+        let (codes, x_hat) = coded(&harvester, 0, &decoded, &verdicts).encoded.unwrap();
+        assert_eq!((codes.values, x_hat), (vec![2.0, 4.0], vec![208.0]));
     }
 }

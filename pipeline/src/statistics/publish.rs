@@ -14,7 +14,7 @@ use atomflow_workers::{
     interp::select::PoolIndex,
     learner::{Dictionary, LinearEncoder},
     random::hash,
-    stats::{QualitySums, fixed::real, histogram},
+    stats::{QualitySums, RowSplit, fixed::real, histogram},
 };
 
 use super::{
@@ -179,16 +179,17 @@ impl<'a> Publisher<'a> {
         batch(&table::FEATURE_LINEAGE, columns)
     }
 
-    /// Rows of `quality`: train, heldout, dropped, kept, all.
+    /// Rows of `quality`: train, heldout, dropped, kept, all; with a coder, heldout_encoder.
     pub fn quality(&self) -> Result<RecordBatch> {
         let [train, heldout, dropped] = self.totals.quality.clone();
-        let splits = vec![
+        let mut splits = vec![
             ("train", train),
             ("heldout", heldout),
             ("dropped", dropped),
             ("kept", self.totals.kept()?),
             ("all", self.totals.all()?),
         ];
+        splits.extend(self.totals.encoded.clone().map(|sums| (RowSplit::HELD_OUT_ENCODED, sums)));
         self.quality_of(&splits)
     }
 

@@ -11,12 +11,13 @@ use arrow::{
 };
 use atomflow_schemas::partial::Partial;
 use atomflow_workers::{
+    coders::CoderSpec,
     codes::Codes,
     export::ExportedFile,
     interp::{HarvestSpec, List, Split},
     learner::{Dictionary, LinearEncoder, Mismatch},
     random::{hash, unit},
-    stats::{FixedPoint, HarvestBlock, RowSplit, ShardPartial, ShardStatistics, StatsSpec},
+    stats::{Encoded, FixedPoint, HarvestBlock, RowSplit, ShardPartial, ShardStatistics, StatsSpec},
 };
 use proptest::prelude::*;
 
@@ -28,7 +29,15 @@ const D: usize = 4;
 const SEQUENCES: u64 = 12;
 
 fn harvest() -> HarvestSpec {
-    HarvestSpec { context_tokens: 8, pool_contexts: 40, neighbours: 3, top: 6, ..HarvestSpec::default() }
+    let coder = Some(CoderSpec::Omp { k: 4 });
+    HarvestSpec {
+        context_tokens: 8,
+        pool_contexts: 40,
+        neighbours: 3,
+        top: 6,
+        coder,
+        ..HarvestSpec::default()
+    }
 }
 
 /// Codes of one row: a few always-busy latents, many rare ones, two that never fire.
@@ -61,6 +70,12 @@ fn partial(shard: u32) -> ShardPartial {
         }
     }
     let x_hat: Vec<f32> = x.iter().map(|v| v * 0.9).collect();
+    let mut held_out = Codes::new(LATENTS);
+    let mut encoded = Vec::new();
+    for (x, _) in x.chunks(D).zip(&split).filter(|(_, split)| **split == RowSplit::HeldOut) {
+        held_out.push_row([(3, 1.0), (5, 1.0)]);
+        encoded.extend(x.iter().map(|v| v * 0.8));
+    }
     let tokens: StringArray = pos.iter().map(|p| Some(format!("w{p}"))).collect();
     let block = HarvestBlock {
         row_group: 0,
@@ -68,6 +83,7 @@ fn partial(shard: u32) -> ShardPartial {
         x: &x,
         x_hat: &x_hat,
         codes: &codes,
+        encoded: Some(Encoded { codes: &held_out, x_hat: &encoded }),
         split: &split,
         token_id: Some(&pos),
         token: Some(&tokens),
@@ -388,12 +404,16 @@ fn published_figures_follow_from_the_totals() {
     assert!(reals(&stats, "mean").is_null(LATENTS - 1));
     assert_eq!(words(&stats, "first_shard")[0], "s3://b/0.parquet");
     let quality = publisher.quality().unwrap();
-    assert_eq!(words(&quality, "split"), ["train", "heldout", "dropped", "kept", "all"]);
+    let splits = ["train", "heldout", "dropped", "kept", "all", "heldout_encoder"];
+    assert_eq!(words(&quality, "split"), splits);
     let rows = int64s(&quality, "rows");
     assert_eq!((rows[0] + rows[1], rows[3] + rows[2]), (rows[3], rows[4]));
     // x_hat = 0.9 x: the bias is 0.9 wherever it is measured.
     let bias = reals(&quality, "relative_reconstruction_bias");
     assert!((0..5).all(|row| (bias.value(row) - 0.9).abs() < 1e-5));
+    // Held-out rows once more, as their encoder had them.
+    assert!((bias.value(5) - 0.8).abs() < 1e-5);
+    assert_eq!((rows[5], reals(&quality, "l0").value(5)), (rows[1], 2.0));
     let coactivations = publisher.coactivations(0..LATENTS as u32).unwrap();
     assert!(coactivations.num_rows() > LATENTS);
     assert!(int64s(&coactivations, "n_both").iter().all(|&n| n >= 2));

@@ -73,6 +73,8 @@ pub struct RunTotals {
     pub latents: Vec<LatentTotal>,
     /// Train, held-out, dropped.
     pub quality: [QualitySums; 3],
+    /// Held-out under the learner's own encoder, where a coder found the codes.
+    pub encoded: Option<QualitySums>,
     /// Rows of the co-activation sample.
     pub rows_sampled: i64,
     /// Contexts with a kept row.
@@ -202,12 +204,15 @@ impl Statistics {
 
     /// Sums per latent and over rows.
     pub fn run_totals(&self) -> Result<RunTotals> {
-        let (quality, rows_sampled, contexts, fixed) = self.quality()?;
+        let (splits, rows_sampled, contexts, fixed) = self.quality()?;
+        let [train, heldout, dropped, encoded] = splits;
+        let quality = [train, heldout, dropped];
+        let encoded = self.harvest.coder.as_ref().map(|_| encoded);
         let mut latents = Vec::with_capacity(self.n_latents as usize);
         for range in self.steps(0..self.n_latents, 1) {
             latents.extend(self.latents(range, fixed)?);
         }
-        Ok(RunTotals { fixed, latents, quality, rows_sampled, contexts })
+        Ok(RunTotals { fixed, latents, quality, encoded, rows_sampled, contexts })
     }
 
     fn latents(&self, range: Range<u32>, fixed: FixedPoint) -> Result<Vec<LatentTotal>> {
@@ -219,8 +224,9 @@ impl Statistics {
         range.map(|latent| latent_total(sums.remove(&latent), extremes.remove(&latent))).collect()
     }
 
-    /// Sums over rows per split, sampled rows, contexts, and the scale that all shards share.
-    fn quality(&self) -> Result<([QualitySums; 3], i64, i64, FixedPoint)> {
+    /// Sums over rows per line of the partial (the last is there where a coder found the codes), sampled
+    /// rows, contexts, and the scale that all shards share.
+    fn quality(&self) -> Result<([QualitySums; 4], i64, i64, FixedPoint)> {
         let (mut fixed, mut d_in) = (None, 0);
         for shard in self.shards() {
             let batch = self.source.read(shard, Partial::Quality, 0..0)?;
@@ -233,11 +239,11 @@ impl Statistics {
         }
         let feed = self.feed(WHOLE, Partial::Quality, 0..0, |_, batch| quality_sums(batch));
         let sums = flow::sums(self.workers, &self.epochs, feed)?;
-        let sums = [0, 1, 2].map(|split| sums.get(&split).cloned().unwrap_or_default());
+        let sums = [0, 1, 2, 3].map(|line| sums.get(&line).cloned().unwrap_or_default());
         let total = |at: usize| narrow(sums.iter().map(|s| s.get(at).copied().unwrap_or(0)).sum());
-        let [train, heldout, dropped] = [0, 1, 2].map(|split| quality_total(&sums[split], d_in));
+        let [train, heldout, dropped, encoded] = sums.each_ref().map(|sums| quality_total(sums, d_in));
         let fixed = FixedPoint { value_log2: fixed.unwrap_or(20) };
-        Ok(([train?, heldout?, dropped?], total(7)?, total(8)?, fixed))
+        Ok(([train?, heldout?, dropped?, encoded?], total(7)?, total(8)?, fixed))
     }
 
     /// The strongest co-firing neighbours of every latent, best first. Ranked by Jaccard on the sample.

@@ -3,34 +3,49 @@
 //! What an encoder misses of what its own atoms could say is its amortisation gap: FVU of the encoder
 //! less FVU of a coder at the same number of pairs.
 
+use std::sync::Arc;
+
 use super::{AnyCoder, CodedAtoms, CoderSpec};
 use crate::{
     codes::Codes,
     export::ExportedFile,
+    kernels::vector,
     learner::{Dictionary, LinearEncoder, Mismatch},
     threads::Threads,
 };
 
 /// A dictionary whose codes a coder finds. Atoms, exported files and latents are those of the dictionary.
 pub struct Recoded {
-    inner: Box<dyn Dictionary>,
+    inner: Arc<dyn Dictionary>,
+    /// At norm 1, as pursuits want them: a method may leave norms free.
     atoms: CodedAtoms,
+    /// What the codes for those are divided by, `[n_latents]`.
+    norms: Vec<f32>,
     coder: AnyCoder<f32>,
 }
+
+/// Latents that are decoded to see whether a dictionary adds its atoms up.
+const PROBED: usize = 64;
 
 impl Recoded {
     /// `inner` coded by `spec`. Its decoder bias is what it makes of no codes.
     ///
     /// # Errors
-    /// `inner` reconstructs something else than its input, or not as a sum of atoms.
-    pub fn new(inner: Box<dyn Dictionary>, spec: &CoderSpec, threads: Threads) -> Result<Self, Mismatch> {
+    /// `inner` reconstructs something else than its input, or not as a sum of atoms. A target that is as
+    /// wide as the input does not show: `LearnerSpec::uncodable` knows of it.
+    pub fn new(inner: Arc<dyn Dictionary>, spec: &CoderSpec, threads: Threads) -> Result<Self, Mismatch> {
         if inner.d_out() != inner.d_in() {
             return Err(Mismatch("a dictionary with a target of its own cannot be coded by search".into()));
         }
         let b_dec = Recoded::bias(&*inner);
-        let atoms = CodedAtoms::new(inner.atoms().to_vec(), b_dec, threads);
-        Recoded::check(&*inner, &atoms)?;
-        Ok(Recoded { inner, atoms, coder: spec.chosen() })
+        Recoded::check(&*inner, &b_dec)?;
+        let (mut atoms, mut norms) = (inner.atoms().to_vec(), Vec::new());
+        for atom in atoms.chunks_exact_mut(b_dec.len().max(1)) {
+            norms.push(vector::dot(atom, atom).sqrt());
+            vector::normalize(atom);
+        }
+        let atoms = CodedAtoms::new(atoms, b_dec, threads);
+        Ok(Recoded { inner, atoms, norms, coder: spec.chosen() })
     }
 
     /// The reconstruction of a row without codes.
@@ -42,15 +57,34 @@ impl Recoded {
         b_dec
     }
 
-    /// Whether the first two latents decode to the sum of their atoms.
-    fn check(inner: &dyn Dictionary, atoms: &CodedAtoms) -> Result<(), Mismatch> {
-        let (mut codes, mut own, mut sum) =
-            (Codes::new(inner.n_latents()), vec![0f32; atoms.d()], vec![0f32; atoms.d()]);
-        codes.push_row((0..inner.n_latents().min(2) as u32).map(|latent| (latent, 1.0)));
-        inner.decode(&codes, &mut own);
-        atoms.decode(&codes, &mut sum);
-        let alike = own.iter().zip(&sum).all(|(a, b)| (a - b).abs() <= 1e-3 * (1.0 + b.abs()));
+    /// Whether latents from all over the dictionary decode to the sum of their atoms, and the row itself
+    /// adds nothing to them.
+    fn check(inner: &dyn Dictionary, b_dec: &[f32]) -> Result<(), Mismatch> {
+        let (n, d) = (inner.n_latents(), b_dec.len());
+        let (mut codes, mut sums) = (Codes::new(n), Vec::new());
+        for at in 0..n.min(PROBED) {
+            let pair = [at * n / n.min(PROBED), (at * n / n.min(PROBED)) / 2 + n / 2];
+            let pair = if pair[0] < pair[1] { &pair[..] } else { &pair[..1] };
+            #[allow(clippy::cast_possible_truncation, reason = "latents are counted in u32")]
+            codes.push_row(pair.iter().map(|&latent| (latent as u32, 1.0)));
+            let atoms = |c: usize| pair.iter().map(|latent| inner.atoms()[latent * d + c]).sum::<f32>();
+            sums.extend((0..d).map(|c| b_dec[c] + atoms(c)));
+        }
+        let mut own = vec![0f32; sums.len()];
+        inner.reconstruct(&sums, &codes, &mut own);
+        let alike = own.iter().zip(&sums).all(|(a, b)| (a - b).abs() <= 1e-3 * (1.0 + b.abs()));
         if alike { Ok(()) } else { Err(Mismatch("this dictionary does not add its atoms up".into())) }
+    }
+
+    /// Codes for atoms of norm 1 as codes for the atoms as they are.
+    fn for_own_norms(&self, codes: &Codes) -> Codes {
+        let mut own = Codes::new(codes.n_latents);
+        for row in 0..codes.rows() {
+            let (latents, values) = codes.row(row);
+            let value = |(&latent, value): (&u32, &f32)| (latent, value / self.norms[latent as usize]);
+            own.push_row(latents.iter().zip(values).map(value).filter(|(_, value)| *value != 0.0));
+        }
+        own
     }
 }
 
@@ -64,7 +98,7 @@ impl Dictionary for Recoded {
     }
 
     fn encode(&self, x: &[f32]) -> Codes {
-        self.atoms.encode(&self.coder, true, x)
+        self.for_own_norms(&self.atoms.encode(&self.coder, true, x))
     }
 
     fn decode(&self, codes: &Codes, x_hat: &mut [f32]) {

@@ -12,10 +12,10 @@ use crate::{
     variants::Invalid,
 };
 
-/// A coder for any dictionary; `coder` chooses. Rows are brought to norm 1 before they are coded, so
-/// `lambda` is a share of the norm of each row.
+/// A coder for any dictionary; `kind` chooses. Rows and atoms are brought to norm 1 before they are coded,
+/// so `lambda` is a share of the norm of each row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "coder", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum CoderSpec {
     /// Orthogonal matching pursuit.
     Omp {
@@ -81,13 +81,38 @@ impl CoderSpec {
             | CoderSpec::Mp { k }
             | CoderSpec::Nnomp { k }
             | CoderSpec::GradientPursuit { k, .. } => {
-                Invalid::unless(k > 0 && k <= n_latents, "k", "must be between 1 and n_latents")
+                let reason = "must be between 1 and the n_latents of every learner";
+                Invalid::unless(k > 0 && k <= n_latents, "k", reason)
             }
             CoderSpec::Cd { lambda, .. }
             | CoderSpec::Fista { lambda, .. }
             | CoderSpec::Lars { lambda, .. } => {
                 Invalid::unless(lambda.is_finite() && lambda > 0.0, "lambda", "must be positive")
             }
+        }
+    }
+
+    /// The word in `kind`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            CoderSpec::Omp { .. } => "omp",
+            CoderSpec::Mp { .. } => "mp",
+            CoderSpec::Nnomp { .. } => "nnomp",
+            CoderSpec::GradientPursuit { .. } => "gradient_pursuit",
+            CoderSpec::Cd { .. } => "cd",
+            CoderSpec::Fista { .. } => "fista",
+            CoderSpec::Lars { .. } => "lars",
+        }
+    }
+
+    /// Most latents of a row; `None` if `lambda` decides.
+    pub fn k(&self) -> Option<usize> {
+        match *self {
+            CoderSpec::Omp { k }
+            | CoderSpec::Mp { k }
+            | CoderSpec::Nnomp { k }
+            | CoderSpec::GradientPursuit { k, .. } => Some(k),
+            CoderSpec::Cd { .. } | CoderSpec::Fista { .. } | CoderSpec::Lars { .. } => None,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Every coder: golden numbers, agreement with each other and with scikit-learn, limits.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::{
@@ -7,8 +9,10 @@ use super::{
     lars::Lars, lasso_cd::LassoCd, mp::Mp, nnomp::Nnomp, omp::Omp,
 };
 use crate::{
+    codes::Codes,
+    export::ExportedFile,
     kernels::{Path, Real, product::Panels},
-    learner::{ActivationBatch, Scales, Setup},
+    learner::{ActivationBatch, Dictionary, LinearEncoder, Mismatch, Scales, Setup},
     random::{hash, unit},
     threads::Threads,
     toys,
@@ -282,12 +286,12 @@ fn a_recoded_dictionary_explains_more_with_as_many_pairs() {
         learner.step(&ActivationBatch::new(&x, &[0, rows]));
     }
     let error = |coder: Option<&str>| {
-        let mut dictionary = learner.freeze(&Scales::of(2.0));
+        let mut dictionary: Arc<dyn Dictionary> = learner.freeze(&Scales::of(2.0)).into();
         let plain = learner.freeze(&Scales::of(2.0));
         if let Some(coder) = coder {
             let spec: CoderSpec = serde_json::from_str(coder).unwrap();
             spec.validate(n).unwrap();
-            dictionary = Box::new(Recoded::new(dictionary, &spec, threads.clone()).unwrap());
+            dictionary = Arc::new(Recoded::new(dictionary, &spec, threads.clone()).unwrap());
             assert_eq!(dictionary.atoms(), plain.atoms());
             assert_eq!(dictionary.export().unwrap(), plain.export().unwrap());
         }
@@ -299,8 +303,47 @@ fn a_recoded_dictionary_explains_more_with_as_many_pairs() {
         (square, codes.nnz() as f64 / rows as f64)
     };
     let (encoder, _) = error(None);
-    let (omp, l0) = error(Some(r#"{"coder": "omp", "k": 4}"#));
+    let (omp, l0) = error(Some(r#"{"kind": "omp", "k": 4}"#));
     println!("encoder {encoder}, OMP {omp}, L0 {l0}");
     assert!(omp < 0.8 * encoder && l0 <= 4.0, "encoder {encoder}, OMP {omp}, L0 {l0}");
-    assert!(serde_json::from_str::<CoderSpec>(r#"{"coder": "omp", "k": 4, "l": 1}"#).is_err());
+    assert!(serde_json::from_str::<CoderSpec>(r#"{"kind": "omp", "k": 4, "l": 1}"#).is_err());
+}
+
+/// An atom of any norm counts by its direction; the codes are those for the atoms as they are.
+#[test]
+fn atoms_of_any_norm_are_chosen_by_their_direction() {
+    struct Uneven(Vec<f32>);
+    impl Dictionary for Uneven {
+        fn d_in(&self) -> usize {
+            2
+        }
+        fn n_latents(&self) -> usize {
+            3
+        }
+        fn encode(&self, _: &[f32]) -> Codes {
+            Codes::new(3)
+        }
+        fn decode(&self, codes: &Codes, x_hat: &mut [f32]) {
+            for (row, out) in x_hat.chunks_exact_mut(2).enumerate() {
+                out.copy_from_slice(&[1.0, 0.0]);
+                let (latents, values) = codes.row(row);
+                for (&latent, value) in latents.iter().zip(values) {
+                    out.iter_mut().zip(&self.0[2 * latent as usize..]).for_each(|(o, a)| *o += value * a);
+                }
+            }
+        }
+        fn atoms(&self) -> &[f32] {
+            &self.0
+        }
+        fn linear_encoder(&self) -> Option<LinearEncoder<'_>> {
+            None
+        }
+        fn export(&self) -> Result<Vec<ExportedFile>, Mismatch> {
+            Ok(Vec::new())
+        }
+    }
+    let uneven = Arc::new(Uneven(vec![0.25, 0.0, 100.0, 100.0, 0.0, 0.0]));
+    let recoded = Recoded::new(uneven, &CoderSpec::Omp { k: 1 }, Threads::new(1).unwrap()).unwrap();
+    let codes = recoded.encode(&[3.0, 0.5, 1.0, 0.0]);
+    assert_eq!((codes.row(0), codes.row(1)), ((&[0][..], &[8.0][..]), (&[][..], &[][..])));
 }

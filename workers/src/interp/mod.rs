@@ -16,6 +16,8 @@ pub use samples::List;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::coders::CoderSpec;
+
 /// `[harvest]`: what is collected about each latent once the dictionary is frozen.
 ///
 /// Counts are per latent; conventions follow delphi, SAEBench and Neuronpedia
@@ -47,6 +49,12 @@ pub struct HarvestSpec {
     pub coactivation_tokens: u64,
     /// Contexts, over the whole run, from which inactive contexts and hard negatives are drawn.
     pub pool_contexts: usize,
+    /// What finds the codes by search, on the atoms that were learned, instead of the learner's own encoder:
+    /// `coder = { kind = "omp", k = 32 }`. Everything that is collected then tells of its codes. Held-out
+    /// rows are encoded both ways, and the run ends with the amortisation gap: FVU of the encoder less FVU
+    /// of the coder, at the `k` of the learner if that is to mean anything. Left out: the encoder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coder: Option<CoderSpec>,
 }
 
 impl HarvestSpec {
@@ -96,6 +104,7 @@ impl Default for HarvestSpec {
             neighbours: 10,
             coactivation_tokens: 65_536,
             pool_contexts: 2_048,
+            coder: None,
         }
     }
 }

@@ -32,10 +32,22 @@ impl RowSplit {
         }
     }
 
+    /// The word in tables for held-out rows under the learner's own encoder, where a coder found the codes.
+    pub const HELD_OUT_ENCODED: &str = "heldout_encoder";
+
     /// Whether latents are counted on the row.
     pub const fn kept(self) -> bool {
         matches!(self, RowSplit::Train | RowSplit::HeldOut)
     }
+}
+
+/// Held-out rows of a block under the learner's own encoder.
+#[derive(Debug, Clone, Copy)]
+pub struct Encoded<'a> {
+    /// Their codes in input units, in order.
+    pub codes: &'a Codes,
+    /// Reconstructions in input units, row-major `[held-out rows, d_in]`.
+    pub x_hat: &'a [f32],
 }
 
 /// Consecutive rows of one row group of one shard, in storage order.
@@ -51,6 +63,8 @@ pub struct HarvestBlock<'a> {
     pub x_hat: &'a [f32],
     /// Codes in input units.
     pub codes: &'a Codes,
+    /// What the learner's own encoder makes of the held-out rows, where a coder found the codes.
+    pub encoded: Option<Encoded<'a>>,
     /// What becomes of each row, `[rows]`.
     pub split: &'a [RowSplit],
     /// Token ids, `[rows]`.
@@ -71,6 +85,18 @@ impl HarvestBlock<'_> {
         self.split.len()
     }
 
+    /// The held-out rows, by their place in the block.
+    pub(crate) fn held_out(&self) -> impl Iterator<Item = usize> {
+        let places = self.split.iter().enumerate();
+        places.filter(|(_, split)| **split == RowSplit::HeldOut).map(|(at, _)| at)
+    }
+
+    /// Whether there is what the encoder makes of every held-out row, if there is any of it.
+    fn encoded_fits(&self, d_in: usize) -> bool {
+        let rows = self.held_out().count();
+        self.encoded.is_none_or(|e| e.codes.rows() == rows && e.x_hat.len() == rows * d_in)
+    }
+
     /// What is wrong with the lengths, if anything.
     pub(crate) fn mismatch(&self, d_in: usize) -> Option<&'static str> {
         let rows = self.rows();
@@ -78,6 +104,7 @@ impl HarvestBlock<'_> {
             ("x", self.x.len() == rows * d_in),
             ("x_hat", self.x_hat.len() == rows * d_in),
             ("codes", self.codes.rows() == rows),
+            ("encoded", self.encoded_fits(d_in)),
             ("token_id", self.token_id.is_none_or(|c| c.len() == rows)),
             ("token", self.token.is_none_or(|c| arrow::array::Array::len(c) == rows)),
             ("doc_id", self.doc_id.is_none_or(|c| c.len() == rows)),

@@ -16,7 +16,7 @@ pub mod shard;
 mod tables;
 mod triangle;
 
-pub use block::{HarvestBlock, RowSplit};
+pub use block::{Encoded, HarvestBlock, RowSplit};
 pub use fixed::FixedPoint;
 pub use quality::{Figures, QualitySums};
 pub use shard::{ShardPartial, ShardStatistics, StatsError, StatsSpec};

@@ -6,7 +6,7 @@ use arrow::{array::RecordBatch, error::ArrowError};
 use atomflow_schemas::partial::Partial;
 
 use super::{
-    block::{HarvestBlock, RowSplit},
+    block::{Encoded, HarvestBlock, RowSplit},
     fixed::FixedPoint,
     latents::LatentTable,
     pairs::PairCounts,
@@ -66,6 +66,8 @@ pub struct ShardStatistics {
     spec: StatsSpec,
     latents: LatentTable,
     quality: [QualityAccumulator; 3],
+    /// Held-out rows under the learner's own encoder, where a coder finds the codes.
+    encoded: Option<QualityAccumulator>,
     pairs: PairCounts,
     rows_sampled: [i64; 3],
     contexts_kept: i64,
@@ -79,9 +81,11 @@ pub struct ShardStatistics {
 impl ShardStatistics {
     /// No rows yet.
     pub fn new(spec: StatsSpec) -> Self {
+        let quality = || QualityAccumulator::new(spec.d_in, spec.fixed);
         ShardStatistics {
             latents: LatentTable::new(spec.n_latents, spec.fixed),
-            quality: [(); 3].map(|()| QualityAccumulator::new(spec.d_in, spec.fixed)),
+            quality: [(); 3].map(|()| quality()),
+            encoded: spec.harvest.coder.is_some().then(quality),
             pairs: PairCounts::new(spec.n_latents),
             rows_sampled: [0; 3],
             contexts_kept: 0,
@@ -101,6 +105,9 @@ impl ShardStatistics {
         for at in 0..block.rows() {
             self.add_row(block, at);
         }
+        if let (Some(sums), Some(encoded)) = (&mut self.encoded, &block.encoded) {
+            add_encoded(sums, block, encoded, self.spec.d_in);
+        }
         self.next_row = block.first_row + block.rows() as u64;
         Ok(())
     }
@@ -108,6 +115,9 @@ impl ShardStatistics {
     fn check(&self, block: &HarvestBlock<'_>) -> Result<(), StatsError> {
         if let Some(column) = block.mismatch(self.spec.d_in) {
             return Err(StatsError::Block(format!("`{column}` has another number of rows")));
+        }
+        if block.encoded.is_some() != self.encoded.is_some() {
+            return Err(StatsError::Block("`encoded` goes with a coder".to_owned()));
         }
         if block.first_row < self.next_row {
             return Err(StatsError::Block(format!("row {} comes after {}", block.first_row, self.next_row)));
@@ -174,10 +184,9 @@ impl ShardStatistics {
             return Err(StatsError::OutOfRange("an activation"));
         }
         let fixed = self.spec.fixed;
-        let quality = self.quality.map(QualityAccumulator::finish);
-        let quality: Option<Vec<QualitySums>> = quality.into_iter().collect();
+        let quality = self.quality.into_iter().chain(self.encoded).map(QualityAccumulator::finish);
+        let quality: Option<Vec<QualitySums>> = quality.collect();
         let quality = quality.ok_or(StatsError::OutOfRange("a sum over rows"))?;
-        let contexts = [self.contexts_kept, 0, 0];
         let (latents, kept) = (&self.latents, &self.kept.contexts);
         let (pairs, samples, pool) = (self.pairs, self.samples, self.pool);
         // The large ones side by side: nothing else runs while the last shard is finished.
@@ -187,13 +196,19 @@ impl ShardStatistics {
         );
         let batches = vec![
             (Partial::Latents, tables::latents(latents, fixed)?),
-            (Partial::Quality, tables::quality(&quality, self.rows_sampled, contexts, fixed)?),
+            (Partial::Quality, tables::quality(&quality, self.rows_sampled, self.contexts_kept, fixed)?),
             (Partial::Pairs, pairs?),
             (Partial::Samples, samples?),
             (Partial::Pool, pool?),
             (Partial::Contexts, tables::contexts(kept.values())?),
         ];
         Ok(ShardPartial { shard: self.spec.shard, batches })
+    }
+}
+
+fn add_encoded(sums: &mut QualityAccumulator, block: &HarvestBlock<'_>, encoded: &Encoded<'_>, d_in: usize) {
+    for (nth, (at, x_hat)) in block.held_out().zip(encoded.x_hat.chunks_exact(d_in)).enumerate() {
+        sums.add_row(&block.x[at * d_in..][..d_in], x_hat, encoded.codes.row(nth).0.len());
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::{
     array::{
         ArrayRef, Float32Array, Float32Builder, Int32Array, Int32Builder, Int64Array, Int64Builder,
-        ListBuilder, RecordBatch, StringBuilder,
+        ListBuilder, RecordBatch, StringArray, StringBuilder,
     },
     datatypes::{DataType, Field},
     error::ArrowError,
@@ -76,14 +76,16 @@ pub(super) fn latents(latents: &LatentTable, fixed: FixedPoint) -> Table {
     table(Partial::Latents, columns)
 }
 
+/// The measured splits, then perhaps held-out rows under the learner's own encoder. What is counted once
+/// stands on one row.
 pub(super) fn quality(
     splits: &[QualitySums],
     rows_sampled: [i64; 3],
-    contexts: [i64; 3],
+    contexts: i64,
     fixed: FixedPoint,
 ) -> Table {
-    let mut names = StringBuilder::new();
-    RowSplit::MEASURED.iter().for_each(|split| names.append_value(split.name()));
+    let names = RowSplit::MEASURED.map(RowSplit::name).into_iter().chain([RowSplit::HELD_OUT_ENCODED]);
+    let padded = |counts: &[i64]| int64s((0..splits.len()).map(|at| counts.get(at).copied().unwrap_or(0)));
     let mut sum_x = int64_lists();
     for split in splits {
         sum_x.values().append_slice(&split.sum_x);
@@ -91,7 +93,7 @@ pub(super) fn quality(
     }
     let sums = |get: fn(&QualitySums) -> i64| int64s(splits.iter().map(get));
     let mut columns: Vec<ArrayRef> = vec![
-        Arc::new(names.finish()),
+        Arc::new(StringArray::from_iter_values(names.take(splits.len()))),
         sums(|s| s.rows),
         sums(|s| s.nnz),
         sums(|s| s.sum_error_sq),
@@ -100,8 +102,8 @@ pub(super) fn quality(
         sums(|s| s.sum_x_hat_sq),
         sums(|s| s.sum_cosine),
         Arc::new(sum_x.finish()),
-        int64s(rows_sampled.into_iter()),
-        int64s(contexts.into_iter()),
+        padded(&rows_sampled),
+        padded(&[contexts]),
     ];
     columns.extend(exponents(fixed.value_log2, fixed.row_square_log2(), splits.len()));
     table(Partial::Quality, columns)

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    coders::CoderSpec,
     codes::Codes,
     interp::{HarvestSpec, Split},
     random::{hash, unit},
@@ -85,12 +86,16 @@ impl Rows {
             let to = self.len().min(from + blocks[block % blocks.len()]);
             let mut codes = Codes::new(LATENTS);
             self.codes[from..to].iter().for_each(|row| codes.push_row(row.iter().copied()));
+            let (encoded, coarse, mut few) =
+                (spec.coder.is_some(), self.coarse(from, to), Codes::new(LATENTS));
+            self.held_out(from, to).for_each(|_| few.push_row([(1, 1.0)]));
             let block_of_rows = HarvestBlock {
                 row_group: 0,
                 first_row: from as u64,
                 x: &self.x[from * D..to * D],
                 x_hat: &self.x_hat[from * D..to * D],
                 codes: &codes,
+                encoded: encoded.then_some(Encoded { codes: &few, x_hat: &coarse }),
                 split: &self.split[from..to],
                 token_id: Some(&self.token_id[from..to]),
                 token: Some(&texts.slice(from, to - from)),
@@ -102,6 +107,15 @@ impl Rows {
             (from, block) = (to, block + 1);
         }
         statistics.finish().unwrap()
+    }
+
+    fn held_out(&self, from: usize, to: usize) -> impl Iterator<Item = usize> {
+        (from..to).filter(|&row| self.split[row] == RowSplit::HeldOut)
+    }
+
+    /// What an encoder could have made of the held-out rows.
+    fn coarse(&self, from: usize, to: usize) -> Vec<f32> {
+        self.held_out(from, to).flat_map(|row| self.x[row * D..][..D].iter().map(|v| 0.5 * v)).collect()
     }
 
     fn kept(&self) -> impl Iterator<Item = usize> {
@@ -273,6 +287,7 @@ fn contexts_without_sequences_are_rows_and_row_groups() {
             x: &x,
             x_hat: &x_hat,
             codes: &codes,
+            encoded: None,
             split: &[RowSplit::Train; 10],
             token_id: None,
             token: None,
@@ -291,6 +306,30 @@ fn contexts_without_sequences_are_rows_and_row_groups() {
     assert_eq!(contexts.column_by_name("token_ids").unwrap().null_count(), 4);
 }
 
+/// With a coder, held-out rows have a line of what the encoder makes of them; nothing else changes.
+#[test]
+fn held_out_rows_are_measured_under_the_encoder_too() {
+    let rows = rows(0, &[40, 7, 60]);
+    let with = HarvestSpec { coder: Some(CoderSpec::Omp { k: 4 }), ..spec() };
+    let partial = rows.partial(0, &with, &[1000]);
+    assert_eq!(partial, rows.partial(0, &with, &[1, 13, 5]));
+    let quality = partial.batch(Partial::Quality).unwrap();
+    assert_eq!(words(quality, "split"), ["train", "heldout", "dropped", "heldout_encoder"]);
+    let plain = rows.partial(0, &spec(), &[1000]);
+    assert_eq!(&quality.slice(0, 3), plain.batch(Partial::Quality).unwrap());
+    let held_out = rows.held_out(0, rows.len()).count() as i64;
+    assert!(held_out > 5);
+    let at = |name: &str| int64s(quality, name)[3];
+    assert_eq!((at("rows"), at("nnz")), (held_out, held_out));
+    assert_eq!(at("sum_x_sq"), int64s(quality, "sum_x_sq")[1]);
+    // The rounding of each row.
+    assert!((4 * at("sum_error_sq") - at("sum_x_sq")).abs() <= 4 * held_out);
+    assert_eq!((at("rows_sampled"), at("contexts")), (0, 0));
+    for kind in Partial::ALL.into_iter().filter(|kind| *kind != Partial::Quality) {
+        assert_eq!(partial.batch(kind), plain.batch(kind), "{kind:?}");
+    }
+}
+
 #[test]
 fn a_broken_contract_is_an_error() {
     let rows = rows(0, &[4]);
@@ -303,6 +342,7 @@ fn a_broken_contract_is_an_error() {
         x: &rows.x[..D],
         x_hat: &rows.x_hat[..D],
         codes: &codes,
+        encoded: None,
         split: &[RowSplit::Train],
         token_id: None,
         token: None,
@@ -312,6 +352,15 @@ fn a_broken_contract_is_an_error() {
     };
     assert!(matches!(statistics.add(&block), Err(StatsError::Block(_))));
     assert!(matches!(statistics.add(&HarvestBlock { x: &[], ..block }), Err(StatsError::Block(_))));
+    let none = Codes::new(LATENTS);
+    let encoded = Some(Encoded { codes: &none, x_hat: &[] });
+    assert!(matches!(statistics.add(&HarvestBlock { encoded, ..block }), Err(StatsError::Block(_))));
+    let coder = HarvestSpec { coder: Some(CoderSpec::Omp { k: 4 }), ..spec() };
+    let mut statistics = ShardStatistics::new(stats_spec(0, &coder));
+    assert!(matches!(statistics.add(&block), Err(StatsError::Block(_))));
+    let held_out = HarvestBlock { encoded, split: &[RowSplit::HeldOut], ..block };
+    assert!(matches!(statistics.add(&held_out), Err(StatsError::Block(_))));
+    assert!(statistics.add(&HarvestBlock { encoded, ..block }).is_ok());
 }
 
 /// (order, seq, start) by (latent, list, split).

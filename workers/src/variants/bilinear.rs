@@ -110,6 +110,10 @@ impl LearnerConfig for Bilinear {
     fn k(&self) -> Option<usize> {
         Some(self.k)
     }
+
+    fn uncodable(&self) -> Option<&'static str> {
+        Some("it adds up outer products, not atoms")
+    }
 }
 
 /// What is learned.

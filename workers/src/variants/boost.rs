@@ -89,6 +89,10 @@ impl LearnerConfig for Boost {
     fn files(&self) -> Vec<String> {
         vec![self.file("cfg.json"), self.file("sae_weights.safetensors")]
     }
+
+    fn uncodable(&self) -> Option<&'static str> {
+        Some("what it adds to is the reconstruction of its base")
+    }
 }
 
 /// The frozen base, which speaks of rows that are not scaled.

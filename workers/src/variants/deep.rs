@@ -125,6 +125,13 @@ impl LearnerConfig for Deep {
     fn k(&self) -> Option<usize> {
         None
     }
+
+    fn uncodable(&self) -> Option<&'static str> {
+        let bent = self.link == Link::Relu && self.levels.len() > 1;
+        bent.then_some(
+            "through the ReLU between its levels atoms do not add up; `link = \"linear\"` has none",
+        )
+    }
 }
 
 /// What is learned.

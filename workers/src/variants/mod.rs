@@ -5,7 +5,7 @@ pub mod absent;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::learner::{Columns, DictLearner, Setup};
+use crate::learner::{Columns, DictLearner, Role, Setup};
 
 /// One line of `atomflow learners`.
 #[derive(Debug, Clone, Serialize)]
@@ -61,6 +61,11 @@ pub trait LearnerConfig {
 
     /// Where somebody listens who computes its loss.
     fn outside(&self) -> Option<String> {
+        None
+    }
+
+    /// Why no coder can take the place of its encoder, where its reconstruction is not a sum of atoms.
+    fn uncodable(&self) -> Option<&'static str> {
         None
     }
 }
@@ -193,6 +198,13 @@ impl LearnerSpec {
     /// Where somebody listens who computes its loss.
     pub fn outside(&self) -> Option<String> {
         self.config().outside()
+    }
+
+    /// Why no coder can take the place of its encoder ([`crate::coders::Recoded`]), if none can.
+    pub fn uncodable(&self) -> Option<&'static str> {
+        let targets = self.columns().beside.into_iter().any(|beside| beside.role == Role::Target);
+        let target = targets.then_some("it reconstructs another column than the one it reads");
+        target.or_else(|| self.config().uncodable())
     }
 }
 
