@@ -257,3 +257,5 @@ fn explained_is_half_the_square_that_goes_away() {
     let v = [1.0, 2.0, 0.0, 0.0, 0.0, 0.0];
     assert_eq!(view.explained(&v), 0.5 * (2.0 * (3.0 - 2.0) - (2.0 + 4.0 + 2.0 * 0.5 * 2.0)));
 }
+
+mod coupled;
