@@ -1,4 +1,5 @@
-//! Steps of equal size in every direction: Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon).
+//! Steps of equal size in every direction: Muon (Jordan et al. 2024,
+//! <https://kellerjordan.github.io/posts/muon>).
 //!
 //! The sum of past gradients, `b ← 0.95·b + g`, is replaced by a matrix of the same singular vectors whose
 //! singular values are near 1, and a step goes that way. Five rounds of a quintic Newton–Schulz iteration

@@ -5,9 +5,11 @@
 //! latents are on, their values are normal: `Λ⁻¹ = G/σ² + Ψ_ss⁻¹`, `κ = μ + Λ(q − Gμ)/σ²`, with the part
 //! Ψ_ss of Ψ that belongs to them, and the values integrate out in closed form.
 //!
-//! The M-step of a full Ψ is the paper's, entry by entry: `⟨v_a·v_b⟩` of the rows in which both are on, less
-//! `μ_a·μ_b`. Entries then come from different rows: a pair counts as if [`UNSEEN`] more rows had shown no
-//! covariance, and all covariances shrink together until Ψ is positive definite.
+//! The M-step of a full Ψ goes entry by entry: `⟨v_a·v_b⟩` of the rows in which both are on, less `μ_a·μ_b`
+//! (`ml-uol/prosper` multiplies with the entries of the inverse of `Σ⟨s·sᵀ⟩` where it has to divide by those
+//! of `Σ⟨s·sᵀ⟩` itself). Entries then come from different rows: a pair counts as if ten more rows had shown
+//! no covariance, and all covariances shrink together until Ψ is positive definite. The likelihood can
+//! therefore fall a little from step to step, which it cannot with a diagonal Ψ.
 
 use super::{
     prior::{MOST_ACTIVE, Prior, View, Weighed},
@@ -60,10 +62,9 @@ impl Slab {
             }
             return (block, logs);
         }
-        for a in 0..n {
-            for b in 0..n {
-                block[a][b] = self.full[view.latents[a] * self.pi.len() + view.latents[b]];
-            }
+        for (row, &a) in block.iter_mut().zip(&view.latents[..n]) {
+            let of = &self.full[a * self.pi.len()..];
+            row.iter_mut().zip(&view.latents[..n]).for_each(|(entry, &b)| *entry = of[b]);
         }
         let (inverse, log_det) = inverse(&block, n);
         logs[0] = log_det;
