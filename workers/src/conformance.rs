@@ -72,14 +72,17 @@ fn step(spec: &LearnerSpec, learner: &mut dyn DictLearner, number: u64, lanes: &
     learner.step(&ActivationBatch::new(&rows(number), lanes).with_beside(&beside(spec, number)))
 }
 
-/// The dictionaries a learner builds on: a few made-up atoms.
+/// The dictionaries a learner builds on: a few made-up atoms, of its own kind if it takes no other.
 fn files(spec: &LearnerSpec) -> BTreeMap<String, Vec<u8>> {
     let names = spec.files();
     if names.is_empty() {
         return BTreeMap::new();
     }
-    let small = r#"{"kind": "topk", "n_latents": 6, "k": 2}"#;
-    let base: LearnerSpec = serde_json::from_str(small).expect("a spec of TopK");
+    let small = match spec.kind() {
+        "itda" => r#"{"kind": "itda", "n_latents": 6, "k": 2, "tau": 0.001, "initial": 4}"#,
+        _ => r#"{"kind": "topk", "n_latents": 6, "k": 2}"#,
+    };
+    let base: LearnerSpec = serde_json::from_str(small).expect("a spec");
     let exported = trained(&base, 1, 1).freeze(&Scales::of(3.0)).export().expect("an export");
     let bytes = |name: &String| {
         let file = exported.iter().find(|file| name.ends_with(file.name)).expect("a file of the export");

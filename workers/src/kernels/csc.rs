@@ -69,6 +69,12 @@ impl<R: Real> ByLatent<R> {
         ByLatent { first: latents.start, part_latents, parts: starts.par_iter().map(part).collect() }
     }
 
+    /// Multiplies all weights by `factor`.
+    pub fn scale(&mut self, factor: R) {
+        let weights = self.parts.iter_mut().flat_map(|part| part.decoder.iter_mut().chain(&mut part.encoder));
+        weights.for_each(|weight| *weight = *weight * factor);
+    }
+
     /// Entries of one latent.
     #[inline(always)]
     pub fn entries(&self, latent: usize) -> Entries<'_, R> {

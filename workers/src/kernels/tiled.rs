@@ -71,6 +71,11 @@ impl<R: Real> TiledSums<R> {
         TiledSums { latents: shared.latents.to_vec(), data }
     }
 
+    /// Multiplies all sums by `factor`.
+    pub fn scale(&mut self, factor: R) {
+        self.data.iter_mut().for_each(|sum| *sum = *sum * factor);
+    }
+
     /// Adds the sums of `latent`, if it has any, to `w_dec` and `w_enc`, both `[d]`.
     #[inline(always)]
     pub fn add_to(&self, latent: u32, w_dec: &mut [R], w_enc: &mut [R]) {

@@ -7,6 +7,7 @@ pub mod cholesky;
 pub mod eigen;
 pub mod kmeans;
 pub mod multiplicative;
+pub mod muon;
 pub mod polar;
 pub mod product;
 pub mod ridge;

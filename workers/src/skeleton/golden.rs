@@ -4,6 +4,7 @@
 use super::{
     SaeVariant,
     aux_k::AuxK,
+    clip,
     gradient::LatentGrad,
     objective::{Backward, Loss, Losses, Step},
     parameters::{Extra, Parameter, Parameters},
@@ -78,6 +79,8 @@ pub(crate) struct Case<R> {
     pub aux: AuxK,
     /// Number of the step, and of all steps.
     pub number: (u64, u64),
+    /// The largest norm of the gradient.
+    pub clip: Option<f64>,
 }
 
 impl<R: Real> Default for Case<R> {
@@ -92,6 +95,7 @@ impl<R: Real> Default for Case<R> {
             dead: Vec::new(),
             aux: AuxK::OFF,
             number: (1, 1),
+            clip: None,
         }
     }
 }
@@ -138,7 +142,10 @@ impl<R: Real> Case<R> {
         let mut rooms = Rooms::default();
         let mut loss = Loss::new(step, &mut rooms);
         variant.forward(&mut loss, &self.aux);
-        let backward = loss.backward();
+        let mut backward = loss.backward();
+        if let Some(most) = self.clip {
+            backward.gradient.scale(clip::factor(self.path, p, &backward.gradient, most));
+        }
         Outcome { losses: backward.losses, gradients: dense(p, &backward), nnz: backward.nnz }
     }
 }

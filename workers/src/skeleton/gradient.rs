@@ -162,6 +162,22 @@ impl<R: Real> Gradient<'_, R> {
         self.offset.iter().zip(through_encoder).map(|(&direct, &enc)| R::of(direct - enc)).collect()
     }
 
+    /// Multiplies all of it by `factor`; nothing changes if that is 1.
+    pub fn scale(&mut self, factor: f64) {
+        if factor == 1.0 {
+            return;
+        }
+        let narrow = R::of(factor);
+        for term in &mut self.terms {
+            term.by_latent.scale(narrow);
+            term.sums.iter_mut().for_each(|sums| sums.scale(narrow));
+        }
+        self.offset.iter_mut().for_each(|g| *g *= factor);
+        let dense = self.dense.iter_mut().flat_map(|(rows, biases)| [rows, biases]);
+        let lists = self.bias.iter_mut().chain(&mut self.pull).chain(&mut self.extras).chain(dense);
+        lists.for_each(|list| vector::scale(narrow, list));
+    }
+
     /// Gives the memory of the terms back.
     pub fn vacate(self, rooms: &mut Rooms<R>) {
         self.terms.into_iter().for_each(|term| rooms.give(term.y));

@@ -4,6 +4,7 @@
 //! selection, `x_hat = codes·w_dec + b_dec`. Rows of `w_enc` and `w_dec` are latents.
 
 pub mod aux_k;
+pub mod clip;
 pub mod contrast;
 pub mod dead_latents;
 pub mod frozen;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     aux_k::AuxK,
+    clip,
     dead_latents::DeadLatents,
     frozen::FrozenParameters,
     init::{self, Start},
@@ -57,6 +58,11 @@ pub trait SaeVariant: Send + Sync {
     /// β₁ of Adam.
     fn momentum(&self) -> f64 {
         BETA1
+    }
+
+    /// The largest norm of the gradient of a step, over all parameters together; `None`: any.
+    fn clip_norm(&self) -> Option<f64> {
+        None
     }
 
     /// Brings parameters back to where they are allowed to be, after the step.
@@ -149,7 +155,10 @@ impl<V: SaeVariant> Sae<V> {
         };
         let mut loss = Loss::new(step, rooms);
         self.variant.forward(&mut loss, &self.aux);
-        let Backward { losses, nnz, fired, gradient } = loss.backward();
+        let Backward { losses, nnz, fired, mut gradient } = loss.backward();
+        if let Some(most) = self.variant.clip_norm() {
+            gradient.scale(clip::factor(self.path, &self.parameters, &gradient, most));
+        }
         let lr = self.schedule.lr(self.step);
         let adam = AdamStep::with_momentum(lr, self.step, self.variant.momentum());
         update::apply(self.path, &mut self.parameters, &gradient, &adam, self.variant.atoms());

@@ -70,8 +70,8 @@ impl<P: Prior> Em<P> {
             noise,
             spread,
             seed: setup.seed,
+            sums: Sums::start(n, d, prior.coupled()),
             prior,
-            sums: Sums::zero(n, d),
         }
     }
 
@@ -174,7 +174,7 @@ impl<P: Prior> Batchwise for Em<P> {
         let (posteriors, q) = self.infer(path, &y, &gram, &self.sets(), sharpness);
         let squared_error = self.squared_error(&y, &q, &gram, &posteriors);
         let loss = -self.log_likelihood(&posteriors, &y) / task.rows as f64;
-        let sums = Sums::of(path, task.lanes, &posteriors, &y, n);
+        let sums = Sums::of(path, task.lanes, &posteriors, &y, (n, self.prior.coupled()));
         self.sums.add(self.spec.keep, &sums);
         self.maximise(path, left, task.step);
         let mut fired = vec![false; n];

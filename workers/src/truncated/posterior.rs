@@ -24,6 +24,19 @@ pub struct Inference<'a, P> {
     pub sets: &'a [Set],
 }
 
+/// What two latents of a row do together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PairOf {
+    /// The one.
+    pub a: usize,
+    /// The other.
+    pub b: usize,
+    /// `⟨v_a·v_b⟩`.
+    pub product: f64,
+    /// `⟨s_a ≠ 0 and s_b ≠ 0⟩`.
+    pub together: f64,
+}
+
 /// Expectations over the states that were weighed.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Posterior {
@@ -35,8 +48,8 @@ pub struct Posterior {
     pub mean: Vec<f64>,
     /// `⟨v²⟩`, `[n]`.
     pub squares: Vec<f64>,
-    /// `⟨v_h·v_h′⟩` of two candidates, `h ≠ h′`, both ways round.
-    pub pairs: Vec<(usize, usize, f64)>,
+    /// Of two candidates, `h ≠ h′`, both ways round.
+    pub pairs: Vec<PairOf>,
     /// The most probable state: latents, ascending, with expected values.
     pub best: Vec<(usize, f64)>,
 }
@@ -106,14 +119,17 @@ impl<P: Prior> Inference<'_, P> {
             ..Posterior::default()
         };
         let width = candidates.len();
-        let mut pairs = vec![0.0; width * width];
+        let mut pairs = vec![(0.0, 0.0); width * width];
         let mut places = vec![0; self.n];
         candidates.iter().enumerate().for_each(|(at, &h)| places[h] = at);
         for (view, weighed) in states {
             let p = (self.sharpness * (weighed.log - most)).exp() / all;
             out.add(p, view, weighed, |a, b| places[a] * width + places[b], &mut pairs);
         }
-        let of = |i: usize| (candidates[i / width], candidates[i % width], pairs[i]);
+        let of = |i: usize| {
+            let (product, together) = pairs[i];
+            PairOf { a: candidates[i / width], b: candidates[i % width], product, together }
+        };
         out.pairs = (0..width * width).filter(|i| i / width != i % width).map(of).collect();
         out.best = best(states);
         out
@@ -127,7 +143,7 @@ impl Posterior {
         view: &View,
         weighed: &Weighed,
         place: impl Fn(usize, usize) -> usize,
-        pairs: &mut [f64],
+        pairs: &mut [(f64, f64)],
     ) {
         for a in 0..view.active {
             let h = view.latents[a];
@@ -135,7 +151,9 @@ impl Posterior {
             self.mean[h] += p * weighed.mean[a];
             self.squares[h] += p * weighed.second[a][a];
             for b in (0..view.active).filter(|&b| b != a) {
-                pairs[place(h, view.latents[b])] += p * weighed.second[a][b];
+                let pair = &mut pairs[place(h, view.latents[b])];
+                pair.0 += p * weighed.second[a][b];
+                pair.1 += p;
             }
         }
     }

@@ -50,6 +50,10 @@ pub trait Prior: Debug + Clone + Send + Sync + 'static {
     fn weigh(&self, view: &View, noise: f64) -> Weighed;
     /// `log p` of the state in which nothing is active.
     fn log_silence(&self) -> f64;
+    /// Whether the M-step asks which latents are active together.
+    fn coupled(&self) -> bool {
+        false
+    }
     /// The M-step.
     fn update(&mut self, sums: &Sums);
     /// Adds what it knows to `state`.

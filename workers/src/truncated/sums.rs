@@ -1,6 +1,6 @@
 //! What the M-step knows of the rows: sums, so that partitions and passes add up.
 
-use super::posterior::Posterior;
+use super::posterior::{PairOf, Posterior};
 use crate::{
     kernels::{Path, lanes::LaneStarts},
     learner::Mismatch,
@@ -23,6 +23,8 @@ pub struct Sums {
     pub second: Vec<f64>,
     /// `Σ⟨v⟩ᵀ·y`, `[n, d]`.
     pub cross: Vec<f64>,
+    /// `Σ⟨s_a ≠ 0 and s_b ≠ 0⟩`, `[n, n]`; empty for priors that do not ask.
+    pub together: Vec<f64>,
 }
 
 impl Sums {
@@ -35,16 +37,29 @@ impl Sums {
             mean: vec![0.0; n],
             second: vec![0.0; n * n],
             cross: vec![0.0; n * d],
+            together: Vec::new(),
         }
     }
 
+    /// Of no rows, for a prior that asks which latents are active together, if `coupled`.
+    pub fn start(n: usize, d: usize, coupled: bool) -> Self {
+        let together = vec![0.0; if coupled { n * n } else { 0 }];
+        Sums { together, ..Sums::zero(n, d) }
+    }
+
     /// Of rows `y`, `[rows, d]`, lane by lane in lane order.
-    pub fn of(path: Path, lanes: LaneStarts, posteriors: &[Posterior], y: &[f64], n: usize) -> Self {
+    pub fn of(
+        path: Path,
+        lanes: LaneStarts,
+        posteriors: &[Posterior],
+        y: &[f64],
+        (n, coupled): (usize, bool),
+    ) -> Self {
         let d = y.len() / posteriors.len().max(1);
         let means: Vec<f64> = posteriors.iter().flat_map(|p| &p.mean).copied().collect();
-        let mut total = Sums::zero(n, d);
+        let mut total = Sums::start(n, d, coupled);
         for lane in lanes.windows(2).filter(|lane| lane[0] < lane[1]) {
-            let mut sum = Sums::zero(n, 0);
+            let mut sum = Sums::start(n, 0, coupled);
             for (posterior, y) in posteriors.iter().zip(y.chunks_exact(d)).take(lane[1]).skip(lane[0]) {
                 sum.add_row(posterior, y, n);
             }
@@ -62,8 +77,12 @@ impl Sums {
         for (h, v) in posterior.squares.iter().enumerate() {
             self.second[h * n + h] += v;
         }
-        for &(a, b, v) in &posterior.pairs {
-            self.second[a * n + b] += v;
+        for &PairOf { a, b, product, .. } in &posterior.pairs {
+            self.second[a * n + b] += product;
+        }
+        if !self.together.is_empty() {
+            posterior.active.iter().enumerate().for_each(|(h, v)| self.together[h * n + h] += v);
+            posterior.pairs.iter().for_each(|pair| self.together[pair.a * n + pair.b] += pair.together);
         }
     }
 
@@ -78,6 +97,7 @@ impl Sums {
         add(&mut self.mean, &other.mean);
         add(&mut self.second, &other.second);
         add(&mut self.cross, &other.cross);
+        add(&mut self.together, &other.together);
     }
 
     /// Adds them to `state`.
@@ -87,6 +107,9 @@ impl Sums {
         state.push_f64("sums.mean", &self.mean);
         state.push_f64("sums.second", &self.second);
         state.push_f64("sums.cross", &self.cross);
+        if !self.together.is_empty() {
+            state.push_f64("sums.together", &self.together);
+        }
     }
 
     /// Takes them from there.
@@ -100,6 +123,9 @@ impl Sums {
         self.mean = state.f64("sums.mean", self.mean.len())?;
         self.second = state.f64("sums.second", self.second.len())?;
         self.cross = state.f64("sums.cross", self.cross.len())?;
+        if !self.together.is_empty() {
+            self.together = state.f64("sums.together", self.together.len())?;
+        }
         Ok(())
     }
 }

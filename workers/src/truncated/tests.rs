@@ -210,14 +210,15 @@ fn bars(signed: bool, seed: u64) -> (Vec<f64>, Vec<f32>) {
 /// (σ, largest error of a cause): each planted cause against the learned one that is nearest.
 fn learn_bars<P: Prior>(prior: P, signed: bool, seed: u64) -> (Em<P>, f64) {
     let (causes, x) = bars(signed, seed);
-    let (active, jitter) = if signed { (3, 0.5) } else { (4, 0.35) };
+    // Signed bars take longer: in 60 steps one run of six stays in a local optimum, in 120 none.
+    let (active, jitter, steps) = if signed { (3, 0.5, 120) } else { (4, 0.35, 60) };
     let spec = EmSpec { candidates: 6, active, keep: 0.0, temperature: 2.0, jitter, ..EmSpec::default() };
     let spec = EmSpec { anneal_share: 0.7, centre: false, ..spec };
-    let setup = Setup::plain(&16, 60, seed, &x, Threads::new(0).unwrap());
+    let setup = Setup::plain(&16, steps, seed, &x, Threads::new(0).unwrap());
     let mut em = Em::new("bars", 8, prior, &spec, &setup);
-    for step in 1..=60 {
+    for step in 1..=steps {
         let (lanes, path) = (&[0usize, 1000][..], Path::best());
-        em.learn(&Task { x: &x, lanes, rows: 1000, scatter: 1.0, step, steps: 60, path });
+        em.learn(&Task { x: &x, lanes, rows: 1000, scatter: 1.0, step, steps, path });
     }
     let off = |a: &[f64], b: &[f64], sign: f64| {
         a.iter().zip(b).map(|(a, b)| (a - sign * b).abs()).fold(0.0, f64::max)
@@ -234,17 +235,15 @@ fn learn_bars<P: Prior>(prior: P, signed: bool, seed: u64) -> (Em<P>, f64) {
 #[test]
 fn bars_are_found_with_their_probability_and_noise() {
     for signed in [false, true] {
-        let mut found = 0;
         for seed in 1..=3 {
             let (em, worst) = learn_bars(Digits { signed, n: 8, pi: 0.25 }, signed, seed);
             let (pi, sigma) = (em.prior.pi, em.noise.sqrt());
             println!(
                 "bars, signed {signed}, seed {seed}: pi {pi:.3}, sigma {sigma:.3}, largest error {worst:.2}"
             );
-            found += u32::from(worst < 1.5 && (pi - 0.25).abs() < 0.03 && sigma < 2.0);
+            let found = worst < 1.5 && (pi - 0.25).abs() < 0.03 && sigma < 2.0;
+            assert!(found, "signed {signed}, seed {seed}: not all bars");
         }
-        // Annealing does not reach the best optimum every time; signed bars are the harder ones.
-        assert!(found >= 2, "signed {signed}: all bars in {found} of 3 runs");
     }
 }
 
@@ -257,3 +256,5 @@ fn explained_is_half_the_square_that_goes_away() {
     let v = [1.0, 2.0, 0.0, 0.0, 0.0, 0.0];
     assert_eq!(view.explained(&v), 0.5 * (2.0 * (3.0 - 2.0) - (2.0 + 4.0 + 2.0 * 0.5 * 2.0)));
 }
+
+mod coupled;

@@ -1,31 +1,32 @@
 //! AdaptiveK: how many latents a row gets follows from how complex its context is. A ridge probe reads the
 //! complexity s (0 to 10) off the activation, `k(x) = round(k_min + σ(6(s/10 − ½))·(k_max − k_min))`.
 //!
-//! `hiyukie/adaptiveK`. Labels are needed for a part of the calibration sample only, and never after it. Its
-//! last phase, which moves the probe along with the SAE, is left out: rounding lets no gradient of the
-//! reconstruction through, and of the deviation from its labels the probe is at the minimum already.
+//! `hiyukie/adaptiveK`. Labels are needed for a part of the calibration sample. After it the probe stays as it
+//! is, unless a share of the steps at the end is joint: then it goes on learning from the labels of batches.
 
 mod frozen;
+mod joint;
+mod probe;
 
-use rayon::prelude::*;
-
-use self::frozen::AdaptiveDictionary;
+use self::{
+    frozen::AdaptiveDictionary,
+    joint::{Joint, Labelled},
+    probe::Probe,
+};
 use super::{Invalid, LearnerConfig, LearnerInfo};
 use crate::{
     kernels::{
-        Path, Real,
+        Real,
         encode::{Selected, Selection},
-        vector,
     },
     learner::{Beside, Columns, DictLearner, Dictionary, Mismatch, Role, Scales, Setup},
-    linear::ridge::Ridge,
     skeleton::{
         FrozenParameters, FrozenSae, Inference, Sae, SaeVariant,
         aux_k::AuxK,
         frozen::Exported,
         objective::{Loss, Part, Unit},
         parameters::Parameters,
-        spec::{k_of, positive, sae_config},
+        spec::{k_of, positive, sae_config, share},
     },
     state::LearnerState,
 };
@@ -48,7 +49,25 @@ sae_config! {
         /// Weight of `‖codes‖₁/‖x‖₂`.
         #[serde(default)]
         pub l1_weight: f64,
+        /// Share of the steps, at the end, in which the probe learns from the labels of batches, too; 0.1 in
+        /// the reference code. 0: it stays as the calibration sample made it.
+        #[serde(default)]
+        pub joint_share: f64,
+        /// Learning rate of the probe in those steps.
+        #[serde(default = "probe_lr")]
+        pub probe_lr: f64,
+        /// Weight of how far the probe is from what the sample made it, in those steps.
+        #[serde(default = "deviation_weight")]
+        pub deviation_weight: f64,
     }
+}
+
+fn probe_lr() -> f64 {
+    1e-3
+}
+
+fn deviation_weight() -> f64 {
+    0.2
 }
 
 fn k_min() -> usize {
@@ -74,7 +93,7 @@ pub const INFO: LearnerInfo = LearnerInfo {
     summary: "TopK with a k per row, from the complexity of its context as a linear probe reads it",
     paper: "AdaptiveK, https://github.com/hiyukie/adaptiveK",
     columns: "complexity: a number 0 to 10 for some rows",
-    modes: &[],
+    modes: &["joint_share: the probe learns from batches at the end"],
     example: "jobs/specs/learners/adaptivek.toml",
     small: r#"{"kind": "adaptivek", "n_latents": 40, "k_min": 2, "k_max": 6, "dead_after_tokens": 200}"#,
 };
@@ -86,7 +105,9 @@ impl LearnerConfig for AdaptiveK {
         let probe = setup.threads.install(fit).map(|probe| probe.of_ten(self.most_complex));
         let reason = "has no number in any row of the calibration sample: some rows must be labelled";
         let probe = probe.ok_or(Invalid { field: "complexity", reason })?;
-        Ok(Box::new(Sae::new(Adaptive { config: self.clone(), probe }, &self.sae(), setup)))
+        let joint = || Joint::new(probe.clone(), self.probe_lr, self.deviation_weight);
+        let joint = (self.joint_share > 0.0).then(joint);
+        Ok(Box::new(Sae::new(Adaptive { config: self.clone(), probe, joint }, &self.sae(), setup)))
     }
 
     fn validate(&self, d_in: usize) -> Result<(), Invalid> {
@@ -97,6 +118,9 @@ impl LearnerConfig for AdaptiveK {
         Invalid::unless(fits, "k_min", "must be between 1 and k_max")?;
         let most = self.most_complex;
         Invalid::unless(most.is_finite() && most > 0.0, "most_complex", "must be positive")?;
+        share("joint_share", self.joint_share)?;
+        positive("probe_lr", self.probe_lr)?;
+        positive("deviation_weight", self.deviation_weight)?;
         positive("l1_weight", self.l1_weight)
     }
 
@@ -116,66 +140,28 @@ impl LearnerConfig for AdaptiveK {
     }
 }
 
-/// Reads the complexity off a row.
-#[derive(Debug, Clone, PartialEq)]
-struct Probe {
-    weights: Vec<f64>,
-    intercept: f64,
-}
-
-impl Probe {
-    /// From the rows whose label is a number; `None` if there are none.
-    fn fit(x: &[f32], d: usize, labels: &[f32]) -> Option<Probe> {
-        let known = |(row, &label): (&[f32], &f32)| {
-            let finite = label.is_finite() && row.iter().all(|v| v.is_finite());
-            finite.then(|| (row.to_vec(), label))
-        };
-        let (rows, labels): (Vec<Vec<f32>>, Vec<f32>) =
-            x.chunks_exact(d).zip(labels).filter_map(known).unzip();
-        let Ridge { weights, intercept, .. } = Ridge::fit(Path::best(), &rows.concat(), d, &labels)?;
-        Some(Probe { weights, intercept })
-    }
-
-    /// The probe of a complexity from 0 to 10, given one of 0 to `most`.
-    fn of_ten(mut self, most: f64) -> Probe {
-        vector::scale(10.0 / most, &mut self.weights);
-        self.intercept *= 10.0 / most;
-        self
-    }
-
-    /// The probe for rows that are `1/scale` as large.
-    fn unscaled(&self, scale: f32) -> Probe {
-        let weights = self.weights.iter().map(|w| w * f64::from(scale)).collect();
-        Probe { weights, intercept: self.intercept }
-    }
-
-    /// Latents of each row. Runs on the current rayon pool.
-    fn latents<R: Real>(&self, x: &[R], (k_min, k_max): (usize, usize)) -> Vec<usize> {
-        let of = |row: &[R]| {
-            let products = row.iter().zip(&self.weights).map(|(&x, w)| x.f64() * w);
-            latents_of(products.sum::<f64>() + self.intercept, k_min, k_max)
-        };
-        x.par_chunks(self.weights.len()).with_min_len(64).map(of).collect()
-    }
-}
-
-/// `round(k_min + σ(6(s/10 − ½))·(k_max − k_min))`; `k_min` if the complexity is not a number.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between k_min and k_max")]
-fn latents_of(complexity: f64, k_min: usize, k_max: usize) -> usize {
-    let share = 1.0 / (1.0 + (-6.0 * (complexity / 10.0 - 0.5)).exp());
-    k_min + (share * (k_max - k_min) as f64).round() as usize
-}
-
 /// The variant with its probe.
 #[derive(Debug)]
 struct Adaptive {
     config: AdaptiveK,
     probe: Probe,
+    /// How the probe learns, if it ever does.
+    joint: Option<Joint>,
 }
 
 impl Adaptive {
     fn range(&self) -> (usize, usize) {
         (self.config.k_min, self.config.k_max)
+    }
+
+    /// A step of the probe, if this is one of the last steps.
+    fn learn_probe<R: Real>(&mut self, loss: &Loss<R>) {
+        let (step, config) = (&loss.step, &self.config);
+        let (Some(joint), Some(labels)) = (&mut self.joint, step.beside.first()) else { return };
+        if step.progress() >= 1.0 - config.joint_share {
+            let (x, lanes, unit) = (step.x, step.lanes, 10.0 / config.most_complex);
+            joint.step(&mut self.probe, &Labelled { x, labels, unit, lanes });
+        }
     }
 
     /// `weight/rows · Σ‖codes‖₁/‖x‖₂`.
@@ -205,6 +191,7 @@ impl SaeVariant for Adaptive {
             self.penalise(loss, &mut main);
         }
         loss.push(main);
+        self.learn_probe(loss);
     }
 
     fn freeze(&self, _: &Parameters<f32>, folded: FrozenParameters, scales: &Scales) -> Box<dyn Dictionary> {
@@ -229,12 +216,15 @@ impl SaeVariant for Adaptive {
         let bits: Vec<u64> = self.probe.weights.iter().map(|w| w.to_bits()).collect();
         state.push_u64("probe", &bits);
         state.push_u64("probe_bias", &[self.probe.intercept.to_bits()]);
+        self.joint.iter().for_each(|joint| joint.save(state));
     }
 
     fn load(&mut self, state: &LearnerState) -> Result<(), Mismatch> {
         let weights = state.u64("probe", self.probe.weights.len())?;
         let intercept = f64::from_bits(state.u64("probe_bias", 1)?[0]);
-        self.probe = Probe { weights: weights.into_iter().map(f64::from_bits).collect(), intercept };
+        self.joint = self.joint.as_ref().map(|joint| joint.read(state)).transpose()?;
+        let weights = weights.into_iter().map(f64::from_bits).collect();
+        self.probe = Probe { weights, intercept, ..self.probe };
         Ok(())
     }
 }

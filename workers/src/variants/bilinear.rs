@@ -1,8 +1,9 @@
 //! Bilinear autoencoder: a latent is a product of two projections, `f_i = ⟨x, l_i⟩·⟨x, r_i⟩` of the unit
 //! row, and what is reconstructed is `xxᵀ ≈ Σ f_i·l_i·r_iᵀ`. Encoder and decoder are one.
 //!
-//! Dooms & Gauderis 2025 (*Finding Manifolds With Bilinear Autoencoders*), `tdooms/bae`; here with Adam
-//! where they use Muon, and without their faulty tile weights. Features are dense and signed, sparse only
+//! Dooms & Gauderis 2025 (*Finding Manifolds With Bilinear Autoencoders*), `tdooms/bae`, without their faulty
+//! tile weights; by Adam, or by Muon as they do. In the ordered form every prefix of the latents has to
+//! reconstruct, so that the first ones say most. Features are dense and signed, sparse only
 //! as far as the Hoyer penalty makes them: a frozen dictionary keeps the k of largest magnitude, times
 //! the length of the row.
 
@@ -22,7 +23,10 @@ use crate::{
     batchwise::{Batchwise, Learned, Learner, Task},
     kernels::{Path, adam::AdamStep, simd::Kernel, vector},
     learner::{DictLearner, Dictionary, Mismatch, Setup},
-    linear::product::{self, Panels},
+    linear::{
+        muon,
+        product::{self, Panels},
+    },
     skeleton::{
         init::{self, Start},
         parameters::{Parameter, Piece},
@@ -47,10 +51,30 @@ pub struct Bilinear {
     /// Weight of the Hoyer density of a row's features; 0 turns it off.
     #[serde(default = "alpha")]
     pub alpha: f64,
-    /// Learning rate.
+    /// Whether the dictionaries of the first 1, 2, … n latents all have to reconstruct, with equal weight.
+    #[serde(default)]
+    pub ordered: bool,
+    /// What turns gradients into steps.
+    #[serde(default)]
+    pub optimizer: Optimizer,
+    /// Learning rate; left out, with "muon" it is 0.03.
     #[serde(default)]
     pub schedule: ScheduleSpec,
 }
+
+/// What turns gradients into steps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimizer {
+    /// A step size per element.
+    #[default]
+    Adam,
+    /// The same step size in every direction; three products of a side with itself per round.
+    Muon,
+}
+
+/// The learning rate of `tdooms/bae`.
+const MUON_LR: f64 = 0.03;
 
 fn k() -> usize {
     32
@@ -67,7 +91,7 @@ pub const INFO: LearnerInfo = LearnerInfo {
     summary: "latents are products of two projections; reconstructs the outer product of a row with itself",
     paper: "Dooms & Gauderis 2025, arXiv:2510.16820; https://github.com/tdooms/bae",
     columns: "",
-    modes: &[],
+    modes: &["ordered: every prefix of the latents reconstructs", "optimizer: adam, muon"],
     example: "jobs/specs/learners/bilinear.toml",
     small: r#"{"kind": "bilinear", "n_latents": 40, "k": 8, "schedule": {"lr": 0.02}}"#,
 };
@@ -85,7 +109,11 @@ impl LearnerConfig for Bilinear {
             vector::scale(length, &mut rows);
             Parameter::new(rows)
         };
-        let schedule = Schedule::new(&self.schedule, n, setup.steps);
+        let mut schedule = self.schedule.clone();
+        if self.optimizer == Optimizer::Muon {
+            schedule.lr = schedule.lr.or(Some(MUON_LR));
+        }
+        let schedule = Schedule::new(&schedule, n, setup.steps);
         let method = Method { spec: self.clone(), d, schedule, left: side(0), right: side(1 << 32) };
         Ok(Box::new(Learner::new(method, 10_000_000, setup)))
     }
@@ -158,11 +186,16 @@ impl Batchwise for Method {
         let (left, right) = (&self.left.value, &self.right.value);
         let features = Features::of(path, &unit, d, (left, right));
         let squared_error = self.squared_error(task, &unit, &features);
-        let problem = Problem { path, lanes: task.lanes, x: &unit, d, left, right, alpha: self.spec.alpha };
+        let (alpha, ordered) = (self.spec.alpha, self.spec.ordered);
+        let problem = Problem { path, lanes: task.lanes, x: &unit, d, left, right, alpha, ordered };
         let gradient = problem.gradient(&features);
         let adam = AdamStep::new(lr, task.step);
-        descend(path, &mut self.left, &gradient.left, &adam);
-        descend(path, &mut self.right, &gradient.right, &adam);
+        for (side, g) in [(&mut self.left, &gradient.left), (&mut self.right, &gradient.right)] {
+            match self.spec.optimizer {
+                Optimizer::Adam => descend(path, side, g, &adam),
+                Optimizer::Muon => muon::step(path, lr, g, d, &mut side.value, &mut side.m),
+            }
+        }
         let nnz = (task.rows * self.spec.k) as u64;
         Learned { nnz, squared_error, loss: gradient.loss, lr, fired: vec![true; n] }
     }

@@ -2,7 +2,10 @@
 //! latents. Multi-TopK, AuxK, and InfoNCE on the codes with the other rows of the batch as negatives.
 //!
 //! Wen et al. 2025 (*Beyond Matryoshka*), `neilwen987/CSR_Adaptive_Rep`. Without pairs both views are the
-//! row itself. Negatives are all rows of the batch, whichever lane they are in.
+//! row itself; with a column that says which rows belong together, one row is the view of another. Negatives
+//! are all rows of the batch, whichever lane they are in.
+
+mod pairs;
 
 use super::{Invalid, LearnerConfig, LearnerInfo};
 use crate::{
@@ -11,7 +14,7 @@ use crate::{
         encode::{Selected, Selection},
         vector,
     },
-    learner::{DictLearner, Dictionary, Scales, Setup},
+    learner::{Beside, Columns, DictLearner, Dictionary, Role, Scales, Setup},
     skeleton::{
         FrozenParameters, FrozenSae, Inference, Sae, SaeVariant,
         aux_k::AuxK,
@@ -36,6 +39,11 @@ sae_config! {
         /// What cosines of codes are divided by (τ).
         #[serde(default = "temperature")]
         pub temperature: f64,
+        /// Column with a number for what a row belongs to, such as a class or a pair (up to 2^24; null is
+        /// unknown): rows of one number that are in one batch are each other's positives, two by two. Left
+        /// out: every row is its own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub positives: Option<String>,
     }
 }
 
@@ -60,14 +68,16 @@ pub const INFO: LearnerInfo = LearnerInfo {
     family: "sparse autoencoder",
     summary: "Multi-TopK whose codes also tell rows apart (InfoNCE), for retrieval with few latents",
     paper: "Wen et al. 2025, arXiv:2503.01776",
-    columns: "",
-    modes: &[],
+    columns: "positives: numbers, optional",
+    modes: &["positives: rows of one number are pairs"],
     example: "jobs/specs/learners/csr.toml",
     small: r#"{"kind": "csr", "n_latents": 40, "k": 4, "dead_after_tokens": 200}"#,
 };
 
 impl LearnerConfig for Csr {
     fn build(&self, setup: &Setup) -> Result<Box<dyn DictLearner>, Invalid> {
+        let one_each = setup.beside_widths.iter().all(|&width| width == 1);
+        Invalid::unless(one_each, "positives", "must be a column of one number per row")?;
         Ok(Box::new(Sae::new(self.clone(), &self.sae(), setup)))
     }
 
@@ -76,6 +86,8 @@ impl LearnerConfig for Csr {
         k_of(self.k, self.n_latents)?;
         positive("multi_coefficient", self.multi_coefficient)?;
         positive("contrast_coefficient", self.contrast_coefficient)?;
+        let named = self.positives.as_ref().is_none_or(|name| !name.is_empty());
+        Invalid::unless(named, "positives", "must name a column")?;
         // e^(1/τ) has to be a number.
         let fine = self.temperature.is_finite() && self.temperature >= 0.01;
         Invalid::unless(fine, "temperature", "must be 0.01 or more")
@@ -88,10 +100,21 @@ impl LearnerConfig for Csr {
     fn k(&self) -> Option<usize> {
         Some(self.k)
     }
+
+    fn columns(&self) -> Columns {
+        let label = |name: &String| Beside { name: name.clone(), role: Role::Label };
+        Columns { inputs: Vec::new(), beside: self.positives.iter().map(label).collect() }
+    }
 }
 
 impl Csr {
     fn contrast<R: Real>(&self, loss: &mut Loss<R>, part: &mut Part<R>) {
+        if let (Some(_), Some(groups)) = (&self.positives, loss.step.beside.first()) {
+            let (cost, slopes) = pairs::contrast(part, &pairs::rounds(groups), self.temperature);
+            loss.add(self.contrast_coefficient * cost);
+            vector::axpy(R::of(self.contrast_coefficient), &slopes, &mut part.slope);
+            return;
+        }
         let view = View { codes: &part.codes, values: &part.values };
         let Contrast { loss: cost, slopes } = info_nce([view, view], self.temperature);
         loss.add(self.contrast_coefficient * cost);

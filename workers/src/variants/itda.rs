@@ -7,6 +7,7 @@
 //! batch are admitted in order, each against the dictionary with the rows admitted before it: the
 //! reference code admits near copies within a batch. Latents not used yet are rows of zeros and never fire.
 
+mod merge;
 mod rows;
 
 use std::collections::BTreeSet;
@@ -44,6 +45,11 @@ pub struct Itda {
     /// d_in, or n_latents if that is less.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial: Option<usize>,
+    /// Directories of ITDA dictionaries that this one starts from: the first as it is, then the atoms of the
+    /// others that it reconstructs worse than `tau`, in their order. Runs on parts of the data are merged
+    /// so. The first number of an origin then has the place of its directory, counted from 1, times 2^48.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub merge: Vec<String>,
 }
 
 fn k() -> usize {
@@ -57,7 +63,7 @@ pub const INFO: LearnerInfo = LearnerInfo {
     summary: "atoms are activations: what is reconstructed badly is admitted, with its origin",
     paper: "Leask et al. 2025, Inference-Time Decomposition of Activations, arXiv:2505.17769",
     columns: "",
-    modes: &[],
+    modes: &["merge: start from the merged dictionaries of other runs"],
     example: "jobs/specs/learners/itda.toml",
     small: r#"{"kind": "itda", "n_latents": 40, "k": 3, "tau": 1e-5, "initial": 5}"#,
 };
@@ -73,8 +79,11 @@ impl LearnerConfig for Itda {
             origins: Vec::new(),
             gram: None,
         };
-        let initial = self.initial.unwrap_or(setup.d_in).min(self.n_latents);
-        setup.threads.install(|| method.start(setup.sample, initial));
+        let (merged, initial) = (self.merged(setup)?, self.initial.unwrap_or(setup.d_in).min(self.n_latents));
+        setup.threads.install(|| match &merged[..] {
+            [] => method.start(setup.sample, initial),
+            merged => merged.iter().for_each(|other| method.merge(Path::best(), other)),
+        });
         Ok(Box::new(Learner::new(method, 10_000_000, setup)))
     }
 
@@ -83,6 +92,8 @@ impl LearnerConfig for Itda {
         Invalid::unless(n > 0 && n < u32::MAX as usize, "n_latents", "must be between 1 and 2^32 − 2")?;
         Invalid::unless(self.k > 0 && self.k <= n, "k", "must be between 1 and n_latents")?;
         Invalid::unless(self.initial.is_none_or(|i| i > 0), "initial", "must be at least 1")?;
+        let once = self.merge.is_empty() || self.initial.is_none();
+        Invalid::unless(once, "initial", "cannot be given with `merge`, which is what to start with")?;
         Invalid::unless(self.tau >= 0.0, "tau", "must be 0 or positive")
     }
 
@@ -92,6 +103,10 @@ impl LearnerConfig for Itda {
 
     fn k(&self) -> Option<usize> {
         Some(self.k)
+    }
+
+    fn files(&self) -> Vec<String> {
+        self.merged_files()
     }
 }
 
@@ -163,15 +178,15 @@ impl Method {
     }
 
     /// Admits the rows that are still badly reconstructed when their turn comes.
-    fn admit_all(&mut self, task: &Task, y: &[f32], error: &[f64]) {
+    fn admit_all(&mut self, path: Path, y: &[f32], error: &[f64], origin: impl Fn(usize) -> (u64, u64)) {
         let (at_start, tau) = (self.used(), self.tau);
         for (row, y) in y.chunks_exact(self.d).enumerate().filter(|(row, _)| error[*row] > tau) {
             if self.used() == self.n {
                 return;
             }
             let changed = self.used() > at_start;
-            if !changed || self.judge(task.path, y).error.iter().any(|error| *error > tau) {
-                self.admit(task.path, y, (task.step, row as u64));
+            if !changed || self.judge(path, y).error.iter().any(|error| *error > tau) {
+                self.admit(path, y, origin(row));
             }
         }
     }
@@ -206,7 +221,7 @@ impl Batchwise for Method {
         let mut fired = vec![false; self.n];
         let picked = picks.latents.iter().filter(|latent| **latent != NONE);
         picked.for_each(|&latent| fired[latent as usize] = true);
-        self.admit_all(task, &y, &error);
+        self.admit_all(task.path, &y, &error, |row| (task.step, row as u64));
         Learned {
             nnz: picks.codes(self.n).nnz() as u64,
             squared_error: lengths.zip(&residual).map(|(length, residual)| length * residual).sum(),

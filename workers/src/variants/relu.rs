@@ -3,13 +3,18 @@
 //! Two published forms. "2023" (Bricken et al., *Towards Monosemanticity*): rows are centred, atoms have
 //! unit norm, `‖e‖² + λ·Σf`. "april2024" (Anthropic, *Update on how we train SAEs*): no pre-bias, atoms
 //! of any norm, `‖e‖² + λ·Σ f‖d‖`, in which making an atom longer gains nothing. Norms start at 0.1 there
-//! and the gradient is clipped; here Adam alone bounds the step. Its biases start at 0; here they start
-//! where the pre-bias form starts, at the median (`b_enc = −w_enc·b_dec`), since rows are not centred.
+//! and the gradient is clipped at norm 1; here that is an option, since the 1 belongs to rows of norm √d and
+//! Adam bounds the step anyway. Its biases start at 0; here they start where the pre-bias form starts, at
+//! the median (`b_enc = −w_enc·b_dec`), since rows are not centred. Dead latents are revived by AuxK, or
+//! resampled as in 2023.
+
+mod resample;
 
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::resample::Resampling;
 use super::{Invalid, LearnerConfig, LearnerInfo};
 use crate::{
     kernels::{
@@ -42,6 +47,14 @@ sae_config! {
         /// λ grows from 0 during this share of the steps.
         #[serde(default = "crate::skeleton::spec::sparsity_warmup_share")]
         pub sparsity_warmup_share: f64,
+        /// The largest norm of the gradient of a step, over all parameters together; a longer one is
+        /// shortened to it. 1 in "april2024", for rows of norm √d. Left out: any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub clip_norm: Option<f64>,
+        /// Form "2023": every so many steps, dead latents start again from rows of the batch that are
+        /// reconstructed badly. Left out: never; `aux_coefficient = 0` makes it the only revival.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub resample_every: Option<u64>,
     }
 }
 
@@ -68,19 +81,33 @@ pub const INFO: LearnerInfo = LearnerInfo {
     paper: "Bricken et al. 2023, https://transformer-circuits.pub/2023/monosemantic-features; \
             Conerly et al. 2024, https://transformer-circuits.pub/2024/april-update",
     columns: "",
-    modes: &["form = april2024: free norms, penalty f*norm", "form = 2023: unit norm, pre-bias"],
+    modes: &[
+        "form = april2024: free norms, penalty f*norm",
+        "form = 2023: unit norm, pre-bias",
+        "clip_norm: a bound on the gradient",
+        "resample_every: dead latents start again from badly reconstructed rows (2023)",
+    ],
     example: "jobs/specs/learners/relu.toml",
     small: r#"{"kind": "relu", "n_latents": 40, "l1_coefficient": 0.05, "dead_after_tokens": 200}"#,
 };
 
 impl LearnerConfig for Relu {
     fn build(&self, setup: &Setup) -> Result<Box<dyn DictLearner>, Invalid> {
-        Ok(Box::new(Sae::new(self.clone(), &self.sae(), setup)))
+        Ok(match self.resample_every {
+            Some(every) => {
+                Box::new(Sae::new(Resampling::new(self.clone(), every, setup.seed), &self.sae(), setup))
+            }
+            None => Box::new(Sae::new(self.clone(), &self.sae(), setup)),
+        })
     }
 
     fn validate(&self, d_in: usize) -> Result<(), Invalid> {
         self.sae().validate(d_in)?;
         positive("l1_coefficient", self.l1_coefficient)?;
+        let bound = self.clip_norm.is_none_or(|most| most.is_finite() && most > 0.0);
+        Invalid::unless(bound, "clip_norm", "must be positive")?;
+        let resampled = self.resample_every.is_none_or(|every| every > 0 && self.form == Form::First2023);
+        Invalid::unless(resampled, "resample_every", "must be at least 1, and belongs to the form \"2023\"")?;
         share("sparsity_warmup_share", self.sparsity_warmup_share)
     }
 
@@ -147,15 +174,22 @@ pub(super) fn freeze(folded: FrozenParameters) -> Box<dyn Dictionary> {
     Box::new(FrozenSae::with_export(Inference::Above(vec![0.0]), folded, Exported::standard()))
 }
 
-impl SaeVariant for Relu {
-    fn forward<R: Real>(&mut self, loss: &mut Loss<R>, aux: &AuxK) {
+impl Relu {
+    /// What codes cost.
+    fn charge<R: Real>(&self, loss: &mut Loss<R>, part: &mut Part<R>) {
         let weight = loss.step.warmed(self.l1_coefficient, self.sparsity_warmup_share);
-        forward(loss, aux, |loss, part| match self.form {
+        match self.form {
             Form::April2024 => charge_norms(loss, part, weight),
             Form::First2023 => {
                 loss.penalise(part, weight, |_, value| (value, R::ONE));
             }
-        });
+        }
+    }
+}
+
+impl SaeVariant for Relu {
+    fn forward<R: Real>(&mut self, loss: &mut Loss<R>, aux: &AuxK) {
+        forward(loss, aux, |loss, part| self.charge(loss, part));
     }
 
     fn freeze(&self, _: &Parameters<f32>, folded: FrozenParameters, _: &Scales) -> Box<dyn Dictionary> {
@@ -181,6 +215,10 @@ impl SaeVariant for Relu {
             Form::April2024 => Atoms::Free,
             Form::First2023 => Atoms::UnitNorm,
         }
+    }
+
+    fn clip_norm(&self) -> Option<f64> {
+        self.clip_norm
     }
 }
 

@@ -1,7 +1,8 @@
 //! Supervised dictionary learning: atoms that reconstruct the vectors and predict a label.
 //!
 //! Lee, Lyu & Yao 2022 (*Supervised Dictionary Learning with Auxiliary Covariates*), `ljw9510/SDL`:
-//! `min ξ·(½‖x − hW‖² + λ‖h‖₁)/norm² + NLL(y; σ(score))`, the score linear in what atoms make of a row
+//! `min ξ·(½‖x − hW‖² + λ‖h‖₁)/norm² + NLL(y; score)`, logistic or, of more classes, multinomial, the score
+//! (one per class then) linear in what atoms make of a row
 //! (`filter`: `Wx`) or in the codes (`feature`: `h`), and in covariates. Blocks are moved in turn, each by
 //! a quadratic above the loss: the score's weights; in the feature form the codes of labelled rows, the
 //! lasso with one more coordinate; the atoms by a sweep over additive sums as in `mairal`. Rows whose
@@ -36,8 +37,11 @@ use crate::{
 pub struct Supervised {
     /// Number of latents.
     pub n_latents: usize,
-    /// Column of the label, true or false (or 1 and 0; null is unknown).
+    /// Column of the label, true or false (or 1 and 0), or with `classes` a class; null is unknown.
     pub label: String,
+    /// Number of classes. More than 2: labels are 0, 1, … (another number is unknown), each with a score.
+    #[serde(default = "classes")]
+    pub classes: usize,
     /// Columns of numbers that the score may use beside the atoms.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub covariates: Vec<String>,
@@ -69,6 +73,10 @@ pub enum Form {
     Feature,
 }
 
+fn classes() -> usize {
+    2
+}
+
 fn xi() -> f64 {
     1.0
 }
@@ -93,8 +101,13 @@ pub const INFO: LearnerInfo = LearnerInfo {
     family: "classical",
     summary: "atoms that reconstruct and predict a label, with covariates (SDL)",
     paper: "Lee, Lyu & Yao 2022, arXiv:2206.06774",
-    columns: "label: truth values; covariates: numbers",
-    modes: &["form: filter, feature", "xi = 0: logistic regression", "forgetting"],
+    columns: "label: truth values or classes; covariates: numbers",
+    modes: &[
+        "form: filter, feature",
+        "classes: more than two (multinomial)",
+        "xi = 0: logistic regression",
+        "forgetting",
+    ],
     example: "jobs/specs/learners/supervised.toml",
     small: r#"{"kind": "supervised", "n_latents": 40, "label": "y", "covariates": ["p"], "lambda": 0.05, "form": "feature"}"#,
 };
@@ -110,6 +123,8 @@ impl LearnerConfig for Supervised {
         let n = self.n_latents;
         Invalid::unless(n > 0 && n <= 16_384, "n_latents", "must be between 1 and 16384: sums are n by n")?;
         Invalid::unless(!self.label.is_empty(), "label", "must name a column")?;
+        let most = (2..=1024).contains(&self.classes);
+        Invalid::unless(most, "classes", "must be between 2 and 1024")?;
         let named = self.covariates.iter().all(|name| !name.is_empty());
         Invalid::unless(named, "covariates", "must name columns")?;
         let positive = |v: f64| v.is_finite() && v > 0.0;
@@ -167,7 +182,7 @@ impl SupervisedLearner {
             d_in: d,
             seed: setup.seed,
             online: Online::new(atoms, d),
-            score: Score::zero(spec.n_latents + spec.covariates.len() + 1),
+            score: Score::zero(spec.n_latents + spec.covariates.len() + 1, spec.classes),
             spec: spec.clone(),
             norm: rms(&sample, d),
             centre,

@@ -1,6 +1,6 @@
 //! TopK as a limit, the rule for k, the probe, and a dictionary of rows of different complexity.
 
-use super::*;
+use super::{probe::latents_of, *};
 use crate::{
     learner::ActivationBatch,
     planted::{self, ATOMS, ROWS},
@@ -11,16 +11,16 @@ use crate::{
 
 fn adaptive(probe: Probe, l1_weight: f64) -> Adaptive {
     let config = serde_json::json!({ "n_latents": F, "k_min": 1, "k_max": 5, "l1_weight": l1_weight });
-    Adaptive { config: serde_json::from_value(config).unwrap(), probe }
+    Adaptive { config: serde_json::from_value(config).unwrap(), probe, joint: None }
 }
 
 /// 1 + 4·σ(0) = 3.
 fn constant() -> Probe {
-    Probe { weights: vec![0.0; D], intercept: 5.0 }
+    Probe { weights: vec![0.0; D], intercept: 5.0, penalty: 0.0 }
 }
 
 fn varying() -> Probe {
-    Probe { weights: golden::fill(21, D, 6.0), intercept: 4.0 }
+    Probe { weights: golden::fill(21, D, 6.0), intercept: 4.0, penalty: 0.0 }
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn k_grows_with_complexity_and_stays_in_its_range() {
 #[test]
 fn complexity_is_measured_against_the_most_complex() {
     let x: Vec<f64> = golden::rows();
-    let hundred = Probe { weights: golden::fill(21, D, 60.0), intercept: 40.0 };
+    let hundred = Probe { weights: golden::fill(21, D, 60.0), intercept: 40.0, penalty: 0.0 };
     assert_eq!(hundred.of_ten(100.0).latents(&x, (1, 50)), varying().latents(&x, (1, 50)));
 }
 

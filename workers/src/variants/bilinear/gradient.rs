@@ -2,6 +2,10 @@
 //!
 //! The first part is `1 − 2Σf² + f·K·f` with `K = LLᵀ ∘ RRᵀ`: nothing of size d_in² is made. K and
 //! `M = Σ fᵀf / rows` are worked out for [`PANEL`] latents at a time, so nothing of size n² is, either.
+//!
+//! The ordered form is the mean of that over the dictionaries of the first 1, 2, … n latents. With
+//! `ω_i = (n − i)/n`, the share of them that hold latent i, `f_i²` has the weight ω_i and `f_i·f_j` that of
+//! the later of the two: a factor for each entry of K and M.
 
 use rayon::prelude::*;
 
@@ -57,6 +61,8 @@ pub(super) struct Problem<'a, R> {
     pub(super) right: &'a [R],
     /// Weight of the density.
     pub(super) alpha: f64,
+    /// Whether all prefixes of the latents reconstruct.
+    pub(super) ordered: bool,
 }
 
 impl<R: Real> Problem<'_, R> {
@@ -75,17 +81,26 @@ impl<R: Real> Problem<'_, R> {
             let rows_of = |side: &[R]| side[latents.start * self.d..latents.end * self.d].to_vec();
             let ll = product::product(self.path, &rows_of(self.left), &turned.0);
             let rr = product::product(self.path, &rows_of(self.right), &turned.1);
-            let k = product_of(&ll, &rr);
+            let mut k = product_of(&ll, &rr);
+            self.order(&mut k, n, first);
             let f = columns(&features.f, n, latents.clone());
             let fk = product::product(self.path, &features.f, &Panels::of_rows(&k, n));
-            loss += f.iter().zip(&fk).map(|(f, fk)| f.f64() * (fk.f64() - 2.0 * f.f64())).sum::<f64>();
+            let shares: Vec<R> = latents.clone().map(|latent| R::of(self.share(latent, n))).collect();
+            let own = |((&f, fk), share): ((&R, &R), &R)| f.f64() * (fk.f64() - 2.0 * (*share * f).f64());
+            loss += f.iter().zip(&fk).zip(shares.iter().cycle()).map(own).sum::<f64>();
             let scale = R::of(2.0 / rows as f64);
             let mut g = columns(&slope, n, latents.clone());
-            let terms = g.par_iter_mut().zip(f.par_iter().zip(&fk));
-            terms.for_each(|(g, (&f, &fk))| *g += scale * (fk - f - f));
+            let terms = g.par_chunks_mut(shares.len()).zip(f.par_chunks(shares.len()));
+            terms.zip(fk.par_chunks(shares.len())).for_each(|((g, f), fk)| {
+                for (((g, &f), &fk), &share) in g.iter_mut().zip(f).zip(fk).zip(&shares) {
+                    let f = share * f;
+                    *g += scale * (fk - f - f);
+                }
+            });
             // 2·M, of the latents of this panel with all.
             let mut m = product::cross(self.path, self.lanes, (&f, latents.len()), (&features.f, n));
             m.par_iter_mut().for_each(|m| *m = *m * scale);
+            self.order(&mut m, n, first);
             let direct = |other: &[R]| {
                 let weights = product_of(&g, &columns(other, n, latents.clone()));
                 product::cross(self.path, self.lanes, (&weights, latents.len()), (self.x, self.d))
@@ -98,6 +113,26 @@ impl<R: Real> Problem<'_, R> {
         slope.clear();
         out.loss = loss / rows as f64 + self.alpha * density;
         out
+    }
+
+    /// Share of the dictionaries that hold a latent.
+    fn share(&self, latent: usize, n: usize) -> f64 {
+        if self.ordered { (n - latent) as f64 / n as f64 } else { 1.0 }
+    }
+
+    /// Multiplies the entry of each two latents by the share of the later one; rows are latents from `first`
+    /// on, columns all `n`.
+    fn order(&self, matrix: &mut [R], n: usize, first: usize) {
+        if !self.ordered {
+            return;
+        }
+        let shares: Vec<R> = (0..n).map(|latent| R::of(self.share(latent, n))).collect();
+        matrix.par_chunks_mut(n).enumerate().for_each(|(row, entries)| {
+            let at = first + row;
+            entries.iter_mut().zip(&shares).enumerate().for_each(|(other, (entry, &share))| {
+                *entry = *entry * if other < at { shares[at] } else { share };
+            });
+        });
     }
 
     /// `α/rows·∂h/∂f` of all rows, and the mean of `h = (‖f‖₁/‖f‖₂ − 1)/(√n − 1)`: 1 if all latents are

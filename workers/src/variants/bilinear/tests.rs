@@ -13,9 +13,19 @@ fn setting() -> (Vec<f64>, Vec<f64>, Vec<f64>) {
 }
 
 fn evaluate(x: &[f64], left: &[f64], right: &[f64], alpha: f64) -> gradient::Gradient<f64> {
+    evaluate_form(x, left, right, alpha, false)
+}
+
+fn evaluate_form(
+    x: &[f64],
+    left: &[f64],
+    right: &[f64],
+    alpha: f64,
+    ordered: bool,
+) -> gradient::Gradient<f64> {
     let features = Features::of(Path::best(), x, D, (left, right));
-    let problem = Problem { path: Path::best(), lanes: &[0, 2, 5], x, d: D, left, right, alpha };
-    problem.gradient(&features)
+    let (path, lanes) = (Path::best(), &[0, 2, 5][..]);
+    Problem { path, lanes, x, d: D, left, right, alpha, ordered }.gradient(&features)
 }
 
 #[test]
@@ -52,18 +62,91 @@ fn the_kernel_form_is_the_direct_form() {
 #[test]
 fn gradients_are_central_differences_with_the_density() {
     let (x, left, right) = setting();
-    let found = evaluate(&x, &left, &right, 0.3);
     let moved = |values: &[f64], i: usize, by: f64| {
         let mut values = values.to_vec();
         values[i] += by;
         values
     };
-    for i in 0..72 {
-        let slope = |of: &dyn Fn(f64) -> f64| (of(1e-6) - of(-1e-6)) / 2e-6;
-        let by_left = slope(&|by| evaluate(&x, &moved(&left, i, by), &right, 0.3).loss);
-        let by_right = slope(&|by| evaluate(&x, &left, &moved(&right, i, by), 0.3).loss);
-        assert!((by_left - found.left[i]).abs() < 1e-7, "left {i}: {} is not {by_left}", found.left[i]);
-        assert!((by_right - found.right[i]).abs() < 1e-7, "right {i}: {} is not {by_right}", found.right[i]);
+    for ordered in [false, true] {
+        let found = evaluate_form(&x, &left, &right, 0.3, ordered);
+        let loss = |left: &[f64], right: &[f64]| evaluate_form(&x, left, right, 0.3, ordered).loss;
+        for i in 0..72 {
+            let slope = |of: &dyn Fn(f64) -> f64| (of(1e-6) - of(-1e-6)) / 2e-6;
+            let by_left = slope(&|by| loss(&moved(&left, i, by), &right));
+            let by_right = slope(&|by| loss(&left, &moved(&right, i, by)));
+            assert!((by_left - found.left[i]).abs() < 1e-7, "left {i}: {} is not {by_left}", found.left[i]);
+            assert!(
+                (by_right - found.right[i]).abs() < 1e-7,
+                "right {i}: {} is not {by_right}",
+                found.right[i]
+            );
+        }
+    }
+}
+
+/// The ordered loss is the mean of the plain one over the dictionaries of the first latents.
+#[test]
+fn ordered_is_the_mean_over_prefixes() {
+    let (x, left, right) = setting();
+    let n = left.len() / D;
+    let prefix = |m: usize| evaluate(&x, &left[..m * D], &right[..m * D], 0.0).loss;
+    let mean = (1..=n).map(prefix).sum::<f64>() / n as f64;
+    let found = evaluate_form(&x, &left, &right, 0.0, true).loss;
+    assert!((found - mean).abs() < 1e-12, "{found} is not {mean}");
+}
+
+/// Rows of four strong and many weak directions, learned in either form and by either optimizer.
+fn learned(ordered: bool, optimizer: &str, lr: f64) -> (Vec<f64>, f64) {
+    let d = 16;
+    let x = crate::toys::mixed(&crate::toys::atoms(24, d, 2), d, (512, 2), true, 0.02, 5);
+    let table = serde_json::json!({
+        "n_latents": 32, "k": 32, "alpha": 0.0, "ordered": ordered, "optimizer": optimizer,
+        "schedule": { "lr": lr },
+    });
+    let spec: Bilinear = serde_json::from_value(table).unwrap();
+    let mut learner = spec.build(&Setup::plain(&d, 300, 1, &x, Threads::new(0).unwrap())).unwrap();
+    let mut loss = 0.0;
+    for _ in 0..300 {
+        loss = learner.step(&crate::learner::ActivationBatch::new(&x, &[0, 512])).loss;
+    }
+    let state = learner.save();
+    let side = |name| state.f32(name, &[32, d]).unwrap().into_iter().map(f64::from).collect::<Vec<f64>>();
+    let (left, right) = (side("left"), side("right"));
+    let unit: Vec<f64> = unit_rows(&x, d).into_iter().map(f64::from).collect();
+    let of_prefix = |m: usize| {
+        let (left, right) = (&left[..m * d], &right[..m * d]);
+        let features = Features::of(Path::best(), &unit, d, (left, right));
+        let (path, lanes) = (Path::best(), &[0, 512][..]);
+        Problem { path, lanes, x: &unit, d, left, right, alpha: 0.0, ordered: false }.gradient(&features).loss
+    };
+    ([4, 8, 16, 32].map(of_prefix).to_vec(), loss)
+}
+
+/// In the ordered form the first latents reconstruct alone; in the other they do not.
+#[test]
+fn first_latents_reconstruct_alone_where_they_are_ordered() {
+    let [(plain, _), (ordered, _)] = [false, true].map(|ordered| learned(ordered, "adam", 0.02));
+    println!("bilinear loss of the first 4, 8, 16, 32 latents: plain {plain:.3?}, ordered {ordered:.3?}");
+    assert!(ordered.is_sorted_by(|a, b| a > b), "{ordered:?}");
+    assert!(ordered[0] < plain[0] - 0.05 && ordered[1] < plain[1] - 0.05, "{ordered:?} {plain:?}");
+}
+
+/// Muon with the learning rate of its authors gets at least near where Adam gets.
+#[test]
+fn muon_learns_as_well_as_adam() {
+    let [(_, adam), (_, muon)] = [("adam", 0.02), ("muon", 0.03)].map(|(name, lr)| learned(false, name, lr));
+    println!("bilinear loss after 300 steps: Adam {adam}, Muon {muon}");
+    assert!(muon < 1.05 * adam, "Adam {adam}, Muon {muon}");
+}
+
+#[test]
+fn other_modes_keep_every_promise() {
+    for (ordered, optimizer) in [(true, "adam"), (false, "muon"), (true, "muon")] {
+        let table = serde_json::json!({
+            "kind": "bilinear", "n_latents": 40, "k": 8, "ordered": ordered, "optimizer": optimizer,
+            "schedule": { "lr": 0.02 },
+        });
+        crate::conformance::check(&serde_json::from_value(table).unwrap());
     }
 }
 

@@ -14,7 +14,7 @@ fn data(step: u64) -> Vec<f32> {
 }
 
 fn learned(tau: f64, steps: u64) -> (Box<dyn DictLearner>, StepReport) {
-    let spec = Itda { n_latents: 4096, k: 8, tau, initial: None };
+    let spec = Itda { n_latents: 4096, k: 8, tau, initial: None, merge: Vec::new() };
     let sample = data(99);
     let mut learner = spec.build(&Setup::plain(&D, 8, 1, &sample, Threads::new(0).unwrap())).unwrap();
     let mut report = StepReport::default();
@@ -94,7 +94,7 @@ fn atoms_reconstruct_themselves_and_know_where_they_come_from() {
 #[test]
 fn copies_within_a_batch_are_admitted_once() {
     let sample = data(99);
-    let spec = Itda { n_latents: 64, k: 4, tau: 1e-6, initial: Some(1) };
+    let spec = Itda { n_latents: 64, k: 4, tau: 1e-6, initial: Some(1), merge: Vec::new() };
     let mut learner = spec.build(&Setup::plain(&D, 1, 1, &sample, Threads::new(1).unwrap())).unwrap();
     let row = &data(5)[..D];
     let copies: Vec<f32> = (0..6).flat_map(|i| row.iter().map(move |v| v * (1.0 + i as f32))).collect();

@@ -3,7 +3,7 @@
 use super::{
     Form, SupervisedLearner,
     pull::{Pull, aim},
-    score::{Labelled, sigma},
+    score::Labelled,
 };
 use crate::{
     coders::block::Coded,
@@ -32,11 +32,13 @@ pub(super) struct Known {
 impl SupervisedLearner {
     pub(super) fn known(&self, batch: &ActivationBatch, x: &[f32], coded: &Coded<f32>) -> Known {
         let at = |column: &Vec<f32>, row: usize| column.get(row).copied().unwrap_or(f32::NAN);
-        let known =
-            |&row: &usize| !batch.beside.is_empty() && batch.beside.iter().all(|c| at(c, row).is_finite());
+        let label = |row: usize| batch.beside.first().map_or(f64::NAN, |c| f64::from(at(c, row)));
+        let known = |&row: &usize| {
+            self.score.knows(label(row)) && batch.beside.iter().all(|c| at(c, row).is_finite())
+        };
         let rows: Vec<usize> = (0..batch.rows()).filter(known).collect();
         let column = |row: usize| batch.beside.iter().map(move |c| f64::from(at(c, row)));
-        let mut features = Vec::with_capacity(rows.len() * self.score.weights.len());
+        let mut features = Vec::with_capacity(rows.len() * self.score.features());
         let made = self.made(x, coded, &rows);
         for (&row, made) in rows.iter().zip(made.chunks_exact(self.spec.n_latents)) {
             features.extend(made.iter().map(|&v| f64::from(v) / f64::from(self.norm)));
@@ -104,31 +106,41 @@ impl SupervisedLearner {
     }
 
     fn pull(&self, x: &[f32], known: &Known) -> Pull {
-        let (d, norm) = (self.d_in, f64::from(self.norm));
-        let scores = self.score.of(&known.features);
-        let slopes: Vec<f64> = scores.iter().zip(&known.labels).map(|(&s, y)| sigma(s) - y).collect();
-        let weights = self.score.weights.iter().take(self.spec.n_latents).map(|w| w / norm).collect();
-        Pull::of(&picked(x, d, &known.rows), &slopes, d, weights)
+        let (d, norm, score) = (self.d_in, f64::from(self.norm), &self.score);
+        let slopes = score.slopes(&score.of(&known.features), &known.labels);
+        let of_latents =
+            |of: &[f64]| of.iter().take(self.spec.n_latents).map(|w| w / norm).collect::<Vec<_>>();
+        let weights = score.weights.chunks_exact(score.features()).flat_map(of_latents).collect();
+        Pull::of(&picked(x, d, &known.rows), &slopes, (d, score.heads), weights, score.curvature())
     }
 
     /// Codes in which labelled rows have moved to where their label wants them: the lasso over rows with
-    /// one more coordinate, the aim, and atoms with one more, their weight in the score.
+    /// one more coordinate per score, the aim, and atoms with one more, their weight in it.
     #[allow(clippy::cast_possible_truncation, reason = "rows are f32")]
     fn drawn(&self, x: &[f32], coded: Coded<f32>, known: &Known) -> Coded<f32> {
         let (n, d, (reconstruction, label)) = (self.spec.n_latents, self.d_in, self.weights());
-        let size = 0.5 * (label / reconstruction).sqrt();
-        let weight = |j: usize| self.score.weights[j] / f64::from(self.norm);
-        let atoms = self.online.atoms.chunks_exact(d).enumerate();
-        let atoms = atoms.flat_map(|(j, atom)| atom.iter().copied().chain([(size * weight(j)) as f32]));
-        let scores = self.score.of(&known.features);
-        let mut rows = Vec::with_capacity(known.rows.len() * (d + 1));
-        for (at, &row) in known.rows.iter().enumerate() {
-            let others = known.features[at * self.score.weights.len()..][n..].iter();
-            let rest: f64 = others.zip(&self.score.weights[n..]).map(|(f, w)| f * w).sum();
-            rows.extend_from_slice(&x[row * d..][..d]);
-            rows.push((size * aim(scores[at], known.labels[at], rest)) as f32);
+        let (score, features) = (&self.score, self.score.features());
+        let (heads, bound) = (score.heads, score.curvature());
+        let size = bound.sqrt() * (label / reconstruction).sqrt();
+        let mut atoms = Vec::with_capacity(n * (d + heads));
+        for (j, atom) in self.online.atoms.chunks_exact(d).enumerate() {
+            atoms.extend_from_slice(atom);
+            let weights = score.weights.chunks_exact(features).map(|of| of[j] / f64::from(self.norm));
+            atoms.extend(weights.map(|weight| (size * weight) as f32));
         }
-        let drawn = Online::new(atoms.collect(), d + 1).code(self.path, &self.coder(1.0), &rows);
+        let scores = score.of(&known.features);
+        let slopes = score.slopes(&scores, &known.labels);
+        let mut rows = Vec::with_capacity(known.rows.len() * (d + heads));
+        for (at, &row) in known.rows.iter().enumerate() {
+            rows.extend_from_slice(&x[row * d..][..d]);
+            for (head, weights) in score.weights.chunks_exact(features).enumerate() {
+                let others = known.features[at * features..][n..].iter();
+                let rest: f64 = others.zip(&weights[n..]).map(|(f, w)| f * w).sum();
+                let at = at * heads + head;
+                rows.push((size * aim(scores[at], slopes[at], rest, bound)) as f32);
+            }
+        }
+        let drawn = Online::new(atoms, d + heads).code(self.path, &self.coder(1.0), &rows);
         merged(&coded, &drawn, &known.rows)
     }
 }

@@ -2,10 +2,7 @@
 
 use serde_json::json;
 
-use super::{
-    INFO, SupervisedLearner,
-    score::{Score, cross_entropy},
-};
+use super::{INFO, SupervisedLearner, score::Score};
 use crate::{
     coders::{CodedAtoms, Searched, rows::centred},
     kernels::{residual, residual::residual},
@@ -25,7 +22,7 @@ impl SupervisedLearner {
         let squared_error = residual(self.path, &x, &decoded, batch.lanes, Vec::new()).moments.squared_norm;
         let l1: f64 = values.iter().map(|v| f64::from(v.abs())).sum();
         let (nnz, known) = (codes.nnz() as u64, self.known(batch, &x, &coded));
-        let cross_entropy = cross_entropy(&self.score.of(&known.features), &known.labels);
+        let cross_entropy = self.score.cross_entropy(&self.score.of(&known.features), &known.labels);
         self.improve(batch, &x, coded, &known);
         let (reconstruction, label) = self.weights();
         let error = (0.5 * squared_error + coder.lambda() * l1) / batch.rows() as f64;
@@ -69,21 +66,22 @@ impl DictLearner for SupervisedLearner {
     fn freeze(&self, scales: &Scales) -> Box<dyn Dictionary> {
         let (scale, n, coder) = (scales.first(), self.spec.n_latents, self.coder(scales.first()));
         let units = f64::from(scale) / f64::from(self.norm);
-        #[allow(clippy::cast_possible_truncation, reason = "dictionaries are f32")]
-        let weights =
-            |weights: &[f64], units: f64| weights.iter().map(|w| (w * units) as f32).collect::<Vec<_>>();
-        let (of_latents, others) = self.score.weights.split_at(n);
+        let (features, heads) = (self.score.features(), self.score.heads);
         let mut tensors = LearnerState::default();
-        tensors.push_f32("score.weights", vec![n], &weights(of_latents, units));
-        tensors.push_f32(
-            "score.covariates",
-            vec![others.len() - 1],
-            &weights(&others[..others.len() - 1], 1.0),
-        );
-        tensors.push_f32("score.bias", vec![1], &weights(&others[others.len() - 1..], 1.0));
+        let mut push = |name: &str, columns: std::ops::Range<usize>, units: f64| {
+            let rows = self.score.weights.chunks_exact(features);
+            #[allow(clippy::cast_possible_truncation, reason = "dictionaries are f32")]
+            let values: Vec<f32> =
+                rows.flat_map(|of| &of[columns.clone()]).map(|w| (w * units) as f32).collect();
+            let shape = if heads == 1 { vec![columns.len()] } else { vec![heads, columns.len()] };
+            tensors.push_f32(name, shape, &values);
+        };
+        push("score.weights", 0..n, units);
+        push("score.covariates", n..features - 1, 1.0);
+        push("score.bias", features - 1..features, 1.0);
         let cfg = json!({
             "coder": "cd", "lambda": coder.lambda(), "positive": false, "form": self.spec.form,
-            "label": self.spec.label, "covariates": self.spec.covariates,
+            "label": self.spec.label, "covariates": self.spec.covariates, "classes": self.spec.classes,
         });
         let centre = self.centre.iter().map(|c| c / scale).collect();
         let atoms = CodedAtoms::new(self.online.atoms.clone(), centre, self.threads.clone());
@@ -106,16 +104,16 @@ impl DictLearner for SupervisedLearner {
     }
 
     fn load(&mut self, state: &LearnerState) -> Result<(), Mismatch> {
-        let (n, d, f) = (self.spec.n_latents, self.d_in, self.score.weights.len());
+        let (n, d, f, heads) = (self.spec.n_latents, self.d_in, self.score.features(), self.score.heads);
         let (atoms, centre) = (state.f32("atoms", &[n, d])?, state.f32("centre", &[d])?);
         let (a, b) = (state.f32("a", &[n, n])?, state.f32("b", &[n, d])?);
-        let (weights, square) = (state.f64("score.weights", f)?, state.f64("score.square", f * f)?);
-        let linear = state.f64("score.linear", f)?;
+        let (weights, square) = (state.f64("score.weights", heads * f)?, state.f64("score.square", f * f)?);
+        let linear = state.f64("score.linear", heads * f)?;
         let (norm, step) = (state.f32("norm", &[1])?, state.u64("step", 1)?);
         self.online = Online::new(atoms, d);
         (self.online.statistics.a, self.online.statistics.b) = (a, b);
         self.online.step = step.first().copied().unwrap_or_default();
-        (self.score, self.centre) = (Score { weights, square, linear }, centre);
+        (self.score, self.centre) = (Score { heads, weights, square, linear }, centre);
         self.norm = norm.first().copied().unwrap_or(1.0);
         Ok(())
     }

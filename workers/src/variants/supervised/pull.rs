@@ -1,6 +1,5 @@
 //! What a label asks of atoms and codes, as quadratics that lie above its loss.
 
-use super::score::sigma;
 use crate::surrogate::Statistics;
 
 /// Rounds of the power iteration, and what it is taken to be too low by.
@@ -8,26 +7,35 @@ const POWER_ROUNDS: usize = 16;
 const MARGIN: f64 = 1.1;
 
 /// For the filter form: the mean loss at atoms `W` is at most
-/// `½·curvature·‖W − W₀‖² + Σ_j weights_j·⟨mean, W_j − W₀_j⟩` and a constant.
+/// `½·curvature·‖W − W₀‖² + Σ_hj weights_hj·⟨mean_h, W_j − W₀_j⟩` and a constant, over the scores h.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Pull {
-    /// Mean of `slope·x`, `[d]`.
+    /// Mean of `slope·x` of each score, `[heads, d]`.
     pub(super) mean: Vec<f64>,
-    /// What the score makes of each filter, `[n_latents]`.
+    /// What each score makes of each filter, `[heads, n_latents]`.
     pub(super) weights: Vec<f64>,
     pub(super) curvature: f64,
 }
 
 impl Pull {
-    /// Of labelled rows `x`, `[rows, d]`, with `slopes`, `[rows]`.
-    pub(super) fn of(x: &[f32], slopes: &[f64], d: usize, weights: Vec<f64>) -> Pull {
-        let rows = slopes.len().max(1) as f64;
-        let mut mean = vec![0f64; d];
-        for (row, slope) in x.chunks_exact(d).zip(slopes) {
-            mean.iter_mut().zip(row).for_each(|(m, &x)| *m += slope * f64::from(x) / rows);
+    /// Of labelled rows `x`, `[rows, d]`, with `slopes`, `[rows, heads]`, of scores whose loss curves by at
+    /// most `bound`.
+    pub(super) fn of(
+        x: &[f32],
+        slopes: &[f64],
+        (d, heads): (usize, usize),
+        weights: Vec<f64>,
+        bound: f64,
+    ) -> Pull {
+        let rows = (slopes.len() / heads).max(1) as f64;
+        let mut mean = vec![0f64; heads * d];
+        for (row, slopes) in x.chunks_exact(d).zip(slopes.chunks_exact(heads)) {
+            for (mean, slope) in mean.chunks_exact_mut(d).zip(slopes) {
+                mean.iter_mut().zip(row).for_each(|(m, &x)| *m += slope * f64::from(x) / rows);
+            }
         }
-        let square: f64 = weights.iter().map(|w| w * w).sum();
-        Pull { mean, curvature: 0.25 * square * MARGIN * largest(x, d) / rows, weights }
+        let square = together(&weights, heads);
+        Pull { mean, curvature: bound * square * MARGIN * largest(x, d) / rows, weights }
     }
 
     /// The sums that a sweep is to minimise, so that it minimises
@@ -42,11 +50,15 @@ impl Pull {
         let (mut joined, n, d) = (sums.clone(), sums.n_latents(), sums.d);
         let all = joined.a.iter_mut().chain(&mut joined.b);
         all.for_each(|v| *v *= reconstruction as f32);
-        for (j, weight) in self.weights.iter().enumerate().take(n) {
+        for j in 0..n {
             joined.a[j * n + j] += (label * self.curvature) as f32;
-            let atom = atoms[j * d..][..d].iter().zip(&self.mean);
-            for (b, (&w, mean)) in joined.b[j * d..][..d].iter_mut().zip(atom) {
-                *b += (label * (self.curvature * f64::from(w) - weight * mean)) as f32;
+            let asked = |c: usize| {
+                let heads = self.weights.chunks_exact(n).zip(self.mean.chunks_exact(d));
+                heads.map(|(weights, mean)| weights[j] * mean[c]).sum::<f64>()
+            };
+            let atom = atoms[j * d..][..d].iter().enumerate();
+            for (b, (c, &w)) in joined.b[j * d..][..d].iter_mut().zip(atom) {
+                *b += (label * (self.curvature * f64::from(w) - asked(c))) as f32;
             }
         }
         joined
@@ -71,8 +83,20 @@ fn largest(x: &[f32], d: usize) -> f64 {
     value
 }
 
-/// For the feature form: what the codes' part of the score is drawn to. The loss of a label is at most
-/// `⅛(score − (score₀ − 4·slope))²` and a constant; `rest` is the part of the score that is not codes.
-pub(super) fn aim(score: f64, label: f64, rest: f64) -> f64 {
-    score - 4.0 * (sigma(score) - label) - rest
+/// The largest eigenvalue of `Σ_h weights_hᵀ·weights_h`, or something above it.
+#[allow(clippy::cast_possible_truncation, reason = "with a margin")]
+fn together(weights: &[f64], heads: usize) -> f64 {
+    let square: f64 = weights.iter().map(|w| w * w).sum();
+    if heads == 1 {
+        return square;
+    }
+    let rows: Vec<f32> = weights.iter().map(|&w| w as f32).collect();
+    square.min(MARGIN * largest(&rows, weights.len() / heads))
+}
+
+/// For the feature form: what the codes' part of a score is drawn to. The loss of a label is at most
+/// `½·bound·(score − (score₀ − slope/bound))²` and a constant; `rest` is the part of the score that is not
+/// codes.
+pub(super) fn aim(score: f64, slope: f64, rest: f64, bound: f64) -> f64 {
+    score - slope / bound - rest
 }

@@ -140,7 +140,7 @@ fn without_reconstruction_it_is_logistic_regression() {
     let labels: Vec<f64> = y.iter().map(|&y| f64::from(y)).collect();
     let features: Vec<f64> =
         x.chunks(D).flat_map(|row| row.iter().map(|&v| f64::from(v)).chain([1.0])).collect();
-    let mut direct = Score::zero(D + 1);
+    let mut direct = Score::zero(D + 1, 2);
     let rows = Labelled { features: &features, labels: &labels, lanes: &[0, 600] };
     let decay = Decay { old: 0.0, new: 1.0 / 600.0 };
     (0..2000).for_each(|_| direct.learn(Path::best(), &rows, decay, 1e-6));
@@ -181,7 +181,7 @@ fn the_quadratic_of_the_filters_majorises() {
     for trial in 0..40 {
         let (from, to) = (at(trial), at(trial + 100));
         let slopes: Vec<f64> = score(&from).iter().zip(&labels).map(|(&s, y)| sigma(s) - y).collect();
-        let pull = Pull::of(&x, &slopes, D, weights.clone());
+        let pull = Pull::of(&x, &slopes, (D, 1), weights.clone(), 0.25);
         // With no reconstruction, the joined sums are the quadratic and nothing else.
         let joined = pull.joined(&Statistics::zero(n, D), &from, (0.0, 1.0));
         let rise = joined.objective(&to) - joined.objective(&from);
@@ -194,11 +194,12 @@ fn the_quadratic_of_the_filters_majorises() {
 #[test]
 fn the_aim_majorises() {
     for (s, t, y) in [(0.3, -2.0, 1.0), (3.0, -3.0, 0.0), (-1.0, 4.0, 1.0), (0.0, 0.1, 0.0)] {
-        let square = |v: f64| 0.125 * (v - aim(s, y, 0.0)).powi(2);
+        let aimed = |rest: f64| aim(s, sigma(s) - y, rest, 0.25);
+        let square = |v: f64| 0.125 * (v - aimed(0.0)).powi(2);
         let rise = square(t) - square(s);
         let truth = cross_entropy(&[t], &[y]) - cross_entropy(&[s], &[y]);
         assert!(truth <= rise + 1e-12, "{s} {t} {y}: {truth} above {rise}");
-        assert_eq!(aim(s, y, 0.5), aim(s, y, 0.0) - 0.5);
+        assert_eq!(aimed(0.5), aimed(0.0) - 0.5);
     }
 }
 
@@ -272,6 +273,7 @@ fn says_which_field_is_wrong() {
     for (json, field) in [
         (serde_json::json!({ "n_latents": 0 }), "n_latents"),
         (serde_json::json!({ "n_latents": 8, "label": "" }), "label"),
+        (serde_json::json!({ "n_latents": 8, "classes": 1 }), "classes"),
         (serde_json::json!({ "n_latents": 8, "covariates": [""] }), "covariates"),
         (serde_json::json!({ "n_latents": 8, "xi": -1.0 }), "xi"),
         (serde_json::json!({ "n_latents": 8, "xi": 0.0, "form": "feature" }), "xi"),
@@ -282,3 +284,5 @@ fn says_which_field_is_wrong() {
         assert_eq!(spec(json.clone()).validate(4).unwrap_err().field, field, "{json}");
     }
 }
+
+mod multinomial;

@@ -129,13 +129,13 @@ fn candidates_beyond_the_reach_of_noise_are_not_missed() {
 
 /// Fewer atoms than TopK finds (0.99): codes that are drawn blur which latent fires. Signs are free.
 #[test]
-fn recovers_most_of_a_planted_dictionary() {
+fn recovers_a_planted_dictionary() {
     let learned = planted::learn(
         serde_json::json!({
             "kind": "vsae", "n_latents": planted::ATOMS, "k": 4, "kl_coefficient": 1e-3, "sigma": 0.05,
-            "schedule": { "lr": 2e-3 },
+            "dead_after_tokens": 20_000, "schedule": { "lr": 3e-3 },
         }),
         1500,
     );
-    assert!(learned.mmcs_signed >= 0.9, "{learned:?}");
+    assert!(learned.mmcs_signed >= 0.95, "{learned:?}");
 }
