@@ -29,7 +29,7 @@ use self::{
     block::block_rows,
     rows::{Rows, assemble},
     screen::Call,
-    sink::{Above, BatchTop, Both, RowTop, Sink, among, cut},
+    sink::{Above, BatchTop, Both, Floor, RowTop, Sink, among, cut},
 };
 pub use self::{
     heads::{HeadCodes, Heads},
@@ -200,18 +200,18 @@ impl<'a, R: Real> Encoder<'a, R> {
         among: Option<Among>,
     ) -> (Vec<Rows<R>>, Vec<Rows<R>>, Option<R>) {
         let room = |k: usize| k.saturating_mul(x.len() / self.d_in.max(1));
-        let call = Blocks { encoder: self, path, x, b_dec, among };
+        let (call, floor) = (Blocks { encoder: self, path, x, b_dec, among }, Floor::default());
         let (mut blocks, also) = match selection {
             Selection::TopK(k) => call.each(|rows| RowTop::<R, false>::new(rows, k)),
             Selection::AbsTopK(k) => call.each(|rows| RowTop::<R, true>::new(rows, k)),
-            Selection::BatchTopK(k) => call.each(|rows| BatchTop::new(rows, room(k))),
+            Selection::BatchTopK(k) => call.each(|rows| BatchTop::new(rows, room(k), &floor)),
             Selection::Above(thresholds) => {
                 let of_columns = self.thresholds(thresholds);
                 call.each(|rows| Above::new(rows, of_columns.clone(), WIDEST_PANEL))
             }
         };
         let threshold = match selection {
-            Selection::BatchTopK(k) => cut(&mut blocks, room(k)),
+            Selection::BatchTopK(k) => cut(&mut blocks, room(k), &floor),
             _ => None,
         };
         (blocks, also, threshold)
