@@ -219,10 +219,7 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
     /// its weight, `[n_latents]`, positive; values are without the weight, the threshold is with it.
     pub fn select_weighted(&self, k: usize, weights: &[R]) -> Selected<R> {
         let p = self.step.parameters;
-        let mut w_enc = p.w_enc.value.clone();
-        w_enc.chunks_exact_mut(p.d_in).zip(weights).for_each(|(row, &weight)| vector::scale(weight, row));
-        let b_enc: Vec<R> = p.b_enc.value.iter().zip(weights).map(|(&b, &weight)| b * weight).collect();
-        let encoder = Encoder::all(&w_enc, &b_enc, p.d_in);
+        let encoder = Encoder::all(&p.w_enc.value, &p.b_enc.value, p.d_in).weighted(weights);
         let (step, selection) = (&self.step, Selection::BatchTopK(k));
         let mut selected = encoder.select(step.path, Screen::Off, step.x, &self.gradient.centre, selection);
         let Selected { codes, values, .. } = &mut selected;
