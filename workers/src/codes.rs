@@ -105,10 +105,10 @@ impl Codes {
     ) -> [(Codes, Vec<R>); 2] {
         let blocks: Vec<usize> = (0..self.rows()).step_by(BLOCK_ROWS).collect();
         let of = |&first: &usize| {
-            let mut sides: [(Vec<usize>, Vec<(u32, R)>); 2] = Default::default();
+            let mut sides = [0, 1].map(|_| (Vec::new(), Vec::new()));
             for row in first..(first + BLOCK_ROWS).min(self.rows()) {
-                for pair in self.offsets[row]..self.offsets[row + 1] {
-                    let (latent, value) = (self.latents[pair], values[pair]);
+                let span = self.offsets[row]..self.offsets[row + 1];
+                for (&latent, &value) in self.latents[span.clone()].iter().zip(&values[span]) {
                     sides[usize::from(!keep(latent, value))].1.push((latent, value));
                 }
                 sides.iter_mut().for_each(|(ends, pairs)| ends.push(pairs.len()));

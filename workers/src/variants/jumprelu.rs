@@ -175,9 +175,10 @@ impl SaeVariant for JumpRelu {
         let mut sums = vec![0f64; theta.len()];
         for row in 0..loss.step.rows() {
             for (part, z) in [(&main, &main.values), (&window, &z_below)] {
-                for pair in part.codes.offsets[row]..part.codes.offsets[row + 1] {
-                    let latent = part.codes.latents[pair];
-                    sums[latent as usize] += estimate(latent, z[pair], part.slope[pair]).f64();
+                let span = part.codes.offsets[row]..part.codes.offsets[row + 1];
+                let pairs = part.codes.latents[span.clone()].iter().zip(&z[span.clone()]);
+                for ((&latent, &z), &slope) in pairs.zip(&part.slope[span]) {
+                    sums[latent as usize] += estimate(latent, z, slope).f64();
                 }
             }
         }

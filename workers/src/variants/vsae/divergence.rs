@@ -130,14 +130,14 @@ impl<R: Real> Variances<'_, R> {
         let by_row = Panels::of_rows(self.y, d);
         let of_lane = |ends: &[usize]| Panels::of_columns(&self.y[ends[0] * d..ends[1] * d], d);
         let by_lane: Vec<Panels<R>> = step.lanes.windows(2).map(of_lane).collect();
-        let of = |(block, ((w, b), out)): (usize, ((&[R], &[R]), &mut [R]))| {
+        let latents = self.w_var.par_chunks(LATENTS * d).zip(self.b_var.par_chunks(LATENTS));
+        let blocks = latents.zip(loss.extra_gradient(0).par_chunks_mut(LATENTS * d));
+        let of = blocks.enumerate().map(|(block, ((w, b), out))| {
             let (first, by_row, by_lane, pairs) = (block * LATENTS, &by_row, &by_lane[..], &pairs);
             let block = Block { first, w, b, by_row, by_lane, pairs, y: self.y, lanes: step.lanes, weight };
             block.run(step.path, out)
-        };
-        let latents = self.w_var.par_chunks(LATENTS * d).zip(self.b_var.par_chunks(LATENTS));
-        let blocks = latents.zip(loss.extra_gradient(0).par_chunks_mut(LATENTS * d));
-        let parts: Vec<OfLatents<R>> = blocks.enumerate().map(of).collect();
+        });
+        let parts: Vec<OfLatents<R>> = of.collect();
         self.collect(loss, &parts, weight);
     }
 
