@@ -97,6 +97,38 @@ impl Codes {
         (codes, all)
     }
 
+    /// The pairs that `keep` accepts, given latent and value, and the others. Runs on the current rayon pool.
+    pub fn partition<R: Real>(
+        &self,
+        values: &[R],
+        keep: impl Fn(u32, R) -> bool + Sync,
+    ) -> [(Codes, Vec<R>); 2] {
+        let blocks: Vec<usize> = (0..self.rows()).step_by(BLOCK_ROWS).collect();
+        let of = |&first: &usize| {
+            let mut sides = [0, 1].map(|_| (Vec::new(), Vec::new()));
+            for row in first..(first + BLOCK_ROWS).min(self.rows()) {
+                let span = self.offsets[row]..self.offsets[row + 1];
+                for (&latent, &value) in self.latents[span.clone()].iter().zip(&values[span]) {
+                    sides[usize::from(!keep(latent, value))].1.push((latent, value));
+                }
+                sides.iter_mut().for_each(|(ends, pairs)| ends.push(pairs.len()));
+            }
+            sides
+        };
+        let mut out = [0, 1].map(|_| (Codes::new(self.n_latents), Vec::new()));
+        for sides in blocks.par_iter().map(of).collect::<Vec<_>>() {
+            for ((codes, values), (ends, pairs)) in out.iter_mut().zip(sides) {
+                let before = codes.nnz();
+                codes.offsets.extend(ends.iter().map(|end| before + end));
+                codes.latents.extend(pairs.iter().map(|pair| pair.0));
+                #[allow(clippy::cast_possible_truncation, reason = "codes are f32")]
+                codes.values.extend(pairs.iter().map(|pair| pair.1.f64() as f32));
+                values.extend(pairs.iter().map(|pair| pair.1));
+            }
+        }
+        out
+    }
+
     /// Adds the positions of the `k` largest pairs of a row to `kept`, ascending.
     fn add_largest<R: Real>(&self, row: usize, scores: &[R], k: usize, kept: &mut Vec<usize>) {
         let first = kept.len();
@@ -116,6 +148,24 @@ impl Codes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_partition_has_every_pair_once() {
+        let mut codes = Codes::new(9);
+        for row in 0..600u32 {
+            codes.push_row((0..9).filter(|l| (l + row) % 4 == 0).map(|l| (l, (l * 7 + row) as f32)));
+        }
+        let [(even, of_even), (odd, of_odd)] = codes.partition(&codes.values, |_, v| v % 2.0 == 0.0);
+        assert_eq!((&even.values, &odd.values), (&of_even, &of_odd));
+        for row in 0..600 {
+            let pairs = |codes: &Codes| -> Vec<(u32, u32)> {
+                codes.row(row).0.iter().zip(codes.row(row).1).map(|(&l, &v)| (l, v as u32)).collect()
+            };
+            let [expected, other]: [Vec<_>; 2] =
+                pairs(&codes).into_iter().partition(|pair| pair.1 % 2 == 0).into();
+            assert_eq!((pairs(&even), pairs(&odd)), (expected, other));
+        }
+    }
 
     #[test]
     fn the_largest_keep_their_order_and_ties_go_to_the_lower_latent() {

@@ -73,6 +73,10 @@ pub struct Learners {
     /// Kinds to measure; all sparse autoencoders if none is given
     #[arg(long, value_delimiter = ',', value_name = "KIND,…")]
     pub kinds: Vec<String>,
+    /// With the modes of the kinds' small examples (Multi-TopK, annealing, drawn prefixes, a learned
+    /// variance …) instead of plain, as a spec that says nothing of modes gets them
+    #[arg(long)]
+    pub modes: bool,
 }
 
 /// What `stream` reads.

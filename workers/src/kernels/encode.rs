@@ -29,7 +29,7 @@ use self::{
     block::block_rows,
     rows::{Rows, assemble},
     screen::Call,
-    sink::{Above, BatchTop, Both, RowTop, Sink, among, cut},
+    sink::{Above, BatchTop, Both, Floor, RowTop, Sink, among, cut},
 };
 pub use self::{
     heads::{HeadCodes, Heads},
@@ -98,17 +98,25 @@ pub struct Encoder<'a, R> {
     /// Latent of each column; `None` for all latents in order.
     latents: Option<&'a [u32]>,
     quantised: Option<&'a Quantised>,
+    /// What the pre-activations of each latent are multiplied by.
+    factors: Option<&'a [R]>,
 }
 
 impl<'a, R: Real> Encoder<'a, R> {
     /// All latents. `w_enc` is row-major `[n_latents, d_in]`, `b_enc` `[n_latents]`.
     pub fn all(w_enc: &'a [R], b_enc: &'a [R], d_in: usize) -> Self {
-        Encoder { w_enc, b_enc, d_in, latents: None, quantised: None }
+        Encoder { w_enc, b_enc, d_in, latents: None, quantised: None, factors: None }
     }
 
     /// The latents listed, ascending; codes still carry the original numbers.
     pub fn subset(w_enc: &'a [R], b_enc: &'a [R], d_in: usize, latents: &'a [u32]) -> Self {
-        Encoder { w_enc, b_enc, d_in, latents: Some(latents), quantised: None }
+        Encoder { w_enc, b_enc, d_in, latents: Some(latents), quantised: None, factors: None }
+    }
+
+    /// Multiplies rows and biases by a number per latent, `[n_latents]`, as they are packed: another matrix
+    /// of that size is never made. Without the pre-screen, whose integers are of the rows as they are.
+    pub fn weighted(self, factors: &'a [R]) -> Self {
+        Encoder { factors: Some(factors), ..self }
     }
 
     /// How many latents take part.
@@ -128,7 +136,8 @@ impl<'a, R: Real> Encoder<'a, R> {
 
     #[inline(always)]
     fn bias(&self, column: usize) -> R {
-        self.b_enc[self.latent(column)]
+        let bias = self.b_enc[self.latent(column)];
+        self.factors.map_or(bias, |factors| bias * factors[self.latent(column)])
     }
 
     /// Integers for [`Encoder::with`], for rows like `x`; `None` where no pre-screen is available.
@@ -165,7 +174,7 @@ impl<'a, R: Real> Encoder<'a, R> {
         selection: Selection<R>,
         among: Option<Among>,
     ) -> (Selected<R>, Option<Selected<R>>) {
-        if let (Screen::Int8, Selection::TopK(k)) = (screen, selection)
+        if let (Screen::Int8, Selection::TopK(k), None) = (screen, selection, self.factors)
             && let Some(selected) = R::screened(Call { encoder: *self, path, x, b_dec, k })
         {
             let apart = |Among { latents, k }| {
@@ -200,18 +209,18 @@ impl<'a, R: Real> Encoder<'a, R> {
         among: Option<Among>,
     ) -> (Vec<Rows<R>>, Vec<Rows<R>>, Option<R>) {
         let room = |k: usize| k.saturating_mul(x.len() / self.d_in.max(1));
-        let call = Blocks { encoder: self, path, x, b_dec, among };
+        let (call, floor) = (Blocks { encoder: self, path, x, b_dec, among }, Floor::default());
         let (mut blocks, also) = match selection {
             Selection::TopK(k) => call.each(|rows| RowTop::<R, false>::new(rows, k)),
             Selection::AbsTopK(k) => call.each(|rows| RowTop::<R, true>::new(rows, k)),
-            Selection::BatchTopK(k) => call.each(|rows| BatchTop::new(rows, room(k))),
+            Selection::BatchTopK(k) => call.each(|rows| BatchTop::new(rows, room(k), &floor)),
             Selection::Above(thresholds) => {
                 let of_columns = self.thresholds(thresholds);
                 call.each(|rows| Above::new(rows, of_columns.clone(), WIDEST_PANEL))
             }
         };
         let threshold = match selection {
-            Selection::BatchTopK(k) => cut(&mut blocks, room(k)),
+            Selection::BatchTopK(k) => cut(&mut blocks, room(k), &floor),
             _ => None,
         };
         (blocks, also, threshold)

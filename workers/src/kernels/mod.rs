@@ -8,10 +8,10 @@
 pub mod adam;
 pub mod csc;
 pub mod encode;
+pub mod exp;
 pub mod gather;
 pub mod lanes;
 pub mod nested;
-pub mod panels;
 pub mod peak;
 pub mod prefetch;
 pub mod product;

@@ -5,11 +5,15 @@
 //! second time from memory again: at `d_in` 768 and k 32 a row's atoms are 96 KiB, more than L1 and
 //! far less than L2.
 
+mod along;
 mod few;
 
 use rayon::prelude::*;
 
-pub use self::few::residual_of_few;
+pub use self::{
+    along::{Along, along},
+    few::residual_of_few,
+};
 use super::{
     gather::decoded,
     lanes::{self, Block, LaneStarts, Moments},

@@ -1,9 +1,17 @@
 //! Row operations. Element-wise ones have one rounding per element; sums run in fixed lanes.
 
-use super::real::Real;
+use rayon::prelude::*;
+
+use super::{
+    real::Real,
+    simd::{Kernel, Path},
+};
 
 /// Partial sums of a dot product. Fixed, so that 8-wide and 16-wide machines add in the same order.
 pub const LANES: usize = 16;
+
+/// Numbers of a long vector that one task looks at.
+const LONG: usize = 16_384;
 
 /// `Σ aᵢ·bᵢ` in [`LANES`] interleaved sums, folded by halves, then the tail in order.
 #[inline(always)]
@@ -89,6 +97,26 @@ fn halve<R: Real, const HALF: usize>(sums: &[R]) -> [R; HALF] {
 pub fn axpy<R: Real>(s: R, x: &[R], y: &mut [R]) {
     for (y, &x) in y.iter_mut().zip(x) {
         *y = s.fma(x, *y);
+    }
+}
+
+/// `y += s·x` of long vectors. Runs on the current rayon pool.
+pub fn axpy_on<R: Real>(path: Path, s: R, x: &[R], y: &mut [R]) {
+    x.par_chunks(LONG).zip(y.par_chunks_mut(LONG)).for_each(|(x, y)| path.run(Axpy { s, x, y }));
+}
+
+struct Axpy<'a, R> {
+    s: R,
+    x: &'a [R],
+    y: &'a mut [R],
+}
+
+impl<R: Real> Kernel for Axpy<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        axpy(self.s, self.x, self.y);
     }
 }
 

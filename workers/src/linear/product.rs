@@ -33,12 +33,19 @@ pub fn cross<R: Real>(path: Path, lanes: LaneStarts, (x, m): (&[R], usize), (y, 
     total
 }
 
+/// Columns transposed together: a cache line of f32.
+const STRIP: usize = 16;
+
 /// `[rows, columns]` → `[columns, rows]`.
 pub fn transpose<R: Real>(matrix: &[R], columns: usize) -> Vec<R> {
     let rows = matrix.len() / columns.max(1);
     let mut out = vec![R::ZERO; matrix.len()];
-    out.par_chunks_mut(rows.max(1)).enumerate().for_each(|(column, out)| {
-        out.iter_mut().zip(matrix[column..].iter().step_by(columns)).for_each(|(out, &v)| *out = v);
+    out.par_chunks_mut((STRIP * rows).max(1)).enumerate().for_each(|(strip, out)| {
+        let first = strip * STRIP;
+        for (r, row) in matrix.chunks_exact(columns).enumerate() {
+            let here = &row[first..columns.min(first + STRIP)];
+            out[r..].iter_mut().step_by(rows).zip(here).for_each(|(out, &v)| *out = v);
+        }
     });
     out
 }

@@ -1,18 +1,20 @@
 //! InfoNCE on sparse codes: a row's code in one view has to be most like its own code in the other.
 //!
 //! van den Oord et al. 2018 (arXiv:1807.03748). `−mean_b ln softmax_c(⟨f̂_b, ĝ_c⟩/τ)_b` over all rows of the
-//! batch, f̂ and ĝ of unit norm. Rows that share no latent have logit 0: those that do are found through the
-//! codes by latent, and nothing of size rows × rows is stored.
+//! batch, f̂ and ĝ of unit norm. Cosines come from the codes by latent, a row at a time: nothing of size
+//! rows × rows is stored.
 
 use rayon::prelude::*;
 
 use crate::{
     codes::Codes,
-    kernels::{Real, csc::ByLatent},
+    kernels::{Path, Real, csc::ByLatent, exp::exp, simd::Kernel},
 };
 
 /// Rows that one task looks at; its scratch is one number per row of the batch.
 const BLOCK_ROWS: usize = 64;
+/// Partial sums of the powers.
+const SUMS: usize = 16;
 
 /// The codes of one view, not negative.
 #[derive(Debug, Clone, Copy)]
@@ -33,26 +35,22 @@ pub struct Contrast<R> {
 }
 
 /// The loss of two views of the same rows. Runs on the current rayon pool.
-pub fn info_nce<R: Real>(views: [View<R>; 2], temperature: f64) -> Contrast<R> {
+pub fn info_nce<R: Real>(path: Path, views: [View<R>; 2], temperature: f64) -> Contrast<R> {
     let sides = views.map(Unit::of);
     let indices = sides.each_ref().map(|side| ByLatent::of(side.codes, &side.values, &side.values));
     let [left, right] = &sides;
-    let forth = Side { of: left, others: &indices[1], temperature };
     let rows = left.norms.len();
     let starts: Vec<usize> = (0..rows).step_by(BLOCK_ROWS).collect();
-    let softmax = |&first: &usize| forth.in_block(first, rows, |side, row, near| side.softmax(row, near));
-    let softmaxes: Vec<Softmax<R>> = starts.par_iter().flat_map_iter(softmax).collect();
-    let loss = softmaxes.iter().map(|row| row.loss).sum::<f64>() / rows.max(1) as f64;
-    let log_sums: Vec<f64> = softmaxes.iter().map(|row| row.log_sum).collect();
-    let to_left = softmaxes.into_iter().flat_map(|row| row.slopes).collect();
-    let back = Side { of: right, others: &indices[0], temperature };
-    let pull = |side: &Side<R>, row: usize, near: &mut Near| {
-        let share = |other: usize| (near.logits[other] / temperature - log_sums[other]).exp();
-        side.pull(row, share)
+    let forth = Side { of: left, others: &indices[1], temperature, sums: None };
+    let pull = |side: Side<R>| -> Vec<Pulled<R>> {
+        starts.par_iter().flat_map_iter(|&first| path.run(Block { side, first, rows })).collect()
     };
-    let pull = |&first: &usize| back.in_block(first, rows, pull);
-    let to_right: Vec<Vec<R>> = starts.par_iter().flat_map_iter(pull).collect();
-    Contrast { loss, slopes: [to_left, to_right.concat()] }
+    let to_left = pull(forth);
+    let loss = to_left.iter().map(|row| row.loss).sum::<f64>() / rows.max(1) as f64;
+    let sums: Vec<f64> = to_left.iter().map(|row| row.sum).collect();
+    let to_right = pull(Side { of: right, others: &indices[0], temperature, sums: Some(&sums) });
+    let slopes = |pulled: Vec<Pulled<R>>| pulled.into_iter().flat_map(|row| row.slopes).collect();
+    Contrast { loss, slopes: [slopes(to_left), slopes(to_right)] }
 }
 
 /// A view with rows of unit norm.
@@ -78,87 +76,122 @@ impl<'a, R: Real> Unit<'a, R> {
     }
 }
 
-/// What rows of one side have in common with those of the other.
-struct Near {
-    /// `⟨row, other⟩`, 0 for all that are not listed.
-    logits: Vec<f64>,
-    seen: Vec<bool>,
-    listed: Vec<u32>,
-}
-
-/// The softmax of one row, and its pull on the row.
-struct Softmax<R> {
-    loss: f64,
-    log_sum: f64,
-    slopes: Vec<R>,
-}
-
+/// One view in front of the other.
+#[derive(Clone, Copy)]
 struct Side<'a, R> {
     of: &'a Unit<'a, R>,
     others: &'a ByLatent<R>,
     temperature: f64,
+    /// What powers are divided by, one per row of the others; otherwise by their own sum.
+    sums: Option<&'a [f64]>,
+}
+
+/// What the others make of one row.
+struct Pulled<R> {
+    /// `−ln` of the row's own share.
+    loss: f64,
+    /// Of the powers.
+    sum: f64,
+    slopes: Vec<R>,
+}
+
+/// Some rows of a side.
+struct Block<'a, R> {
+    side: Side<'a, R>,
+    first: usize,
+    rows: usize,
+}
+
+impl<R: Real> Kernel for Block<'_, R> {
+    type Output = Vec<Pulled<R>>;
+
+    #[inline(always)]
+    fn run(self) -> Vec<Pulled<R>> {
+        let Block { side, first, rows } = self;
+        let mut near = vec![0.0; rows];
+        let mut out = Vec::with_capacity(BLOCK_ROWS);
+        for row in first..(first + BLOCK_ROWS).min(rows) {
+            side.look(row, &mut near);
+            let own = (near[row] - 1.0) / side.temperature;
+            let sum = side.powers(&mut near);
+            side.share(row, sum, &mut near);
+            out.push(Pulled { loss: sum.ln() - own, sum, slopes: side.pull(row, &near) });
+        }
+        out
+    }
 }
 
 impl<R: Real> Side<'_, R> {
-    /// `work` on each row of a block, given what is near it.
-    fn in_block<T>(&self, first: usize, rows: usize, work: impl Fn(&Self, usize, &mut Near) -> T) -> Vec<T> {
-        let mut near = Near { logits: vec![0.0; rows], seen: vec![false; rows], listed: Vec::new() };
-        let each = |row: usize| {
-            self.look(row, &mut near);
-            let out = work(self, row, &mut near);
-            for other in near.listed.drain(..) {
-                (near.logits[other as usize], near.seen[other as usize]) = (0.0, false);
-            }
-            out
-        };
-        (first..(first + BLOCK_ROWS).min(rows)).map(each).collect()
-    }
-
-    fn pairs(&self, row: usize) -> impl Iterator<Item = (usize, f64)> {
+    /// Latents and values of a row.
+    #[inline(always)]
+    fn row(&self, row: usize) -> (&[u32], &[R]) {
         let span = self.of.codes.offsets[row]..self.of.codes.offsets[row + 1];
-        span.map(|pair| (self.of.codes.latents[pair] as usize, self.of.values[pair].f64()))
+        (&self.of.codes.latents[span.clone()], &self.of.values[span])
     }
 
-    /// All rows of the other side that share a latent with `row`.
-    fn look(&self, row: usize, near: &mut Near) {
-        for (latent, value) in self.pairs(row) {
-            let entries = self.others.entries(latent);
+    /// The cosine of `row` with each of the others.
+    #[inline(always)]
+    fn look(&self, row: usize, near: &mut [f64]) {
+        near.fill(0.0);
+        let (latents, values) = self.row(row);
+        for (&latent, value) in latents.iter().zip(values) {
+            let entries = self.others.entries(latent as usize);
             for (&other, weight) in entries.rows.iter().zip(entries.decoder) {
-                near.logits[other as usize] += value * weight.f64();
-                if !std::mem::replace(&mut near.seen[other as usize], true) {
-                    near.listed.push(other);
-                }
+                near[other as usize] += value.f64() * weight.f64();
             }
         }
     }
 
-    fn softmax(&self, row: usize, near: &mut Near) -> Softmax<R> {
-        let others = near.logits.len();
-        let logit = |other: usize| near.logits[other] / self.temperature;
-        // Cosines are not above 1: the largest exponent is known without looking.
-        let most = 1.0 / self.temperature;
-        let far = (others - near.listed.len()) as f64 * (-most).exp();
-        let sum = near.listed.iter().fold(far, |sum, &other| sum + (logit(other as usize) - most).exp());
-        let log_sum = most + sum.ln();
-        let slopes = self.pull(row, |other| (logit(other) - log_sum).exp());
-        Softmax { loss: log_sum - logit(row), log_sum, slopes }
+    /// From cosines to `e^((cosine − 1)/τ)`, and their sum: no cosine is above 1, so the largest exponent is
+    /// known without looking.
+    #[inline(always)]
+    fn powers(&self, near: &mut [f64]) -> f64 {
+        let (blocks, rest) = near.as_chunks_mut::<SUMS>();
+        let (mut sums, rate) = ([0f64; SUMS], 1.0 / self.temperature);
+        for block in blocks {
+            for (value, sum) in block.iter_mut().zip(&mut sums) {
+                *value = exp((*value - 1.0) * rate);
+                *sum += *value;
+            }
+        }
+        let mut sum: f64 = sums.iter().sum();
+        for value in rest {
+            *value = exp((*value - 1.0) * rate);
+            sum += *value;
+        }
+        sum
+    }
+
+    /// From powers to `share − [other = row]`.
+    #[inline(always)]
+    fn share(&self, row: usize, sum: f64, near: &mut [f64]) {
+        match self.sums {
+            Some(sums) => near.iter_mut().zip(sums).for_each(|(power, sum)| *power /= sum),
+            None => near.iter_mut().for_each(|power| *power /= sum),
+        }
+        near[row] -= 1.0;
     }
 
     /// `Σ_c (share(c) − [c = row])·ĉ/τ` over the support of the row, through the normalisation, by rows.
-    fn pull(&self, row: usize, share: impl Fn(usize) -> f64) -> Vec<R> {
-        let of_latent = |(latent, _)| {
-            let entries = self.others.entries(latent);
-            let weighted = entries.rows.iter().zip(entries.decoder).map(|(&other, weight)| {
-                let own = if other as usize == row { 1.0 } else { 0.0 };
-                (share(other as usize) - own) * weight.f64()
-            });
-            weighted.sum::<f64>()
-        };
-        let raw: Vec<f64> = self.pairs(row).map(of_latent).collect();
-        let along: f64 = self.pairs(row).zip(&raw).map(|((_, value), raw)| value * raw).sum();
+    #[inline(always)]
+    fn pull(&self, row: usize, near: &[f64]) -> Vec<R> {
+        let (latents, values) = self.row(row);
+        let (mut raw, mut along) = (Vec::with_capacity(latents.len()), 0.0);
+        for (&latent, value) in latents.iter().zip(values) {
+            let (entries, mut sum) = (self.others.entries(latent as usize), 0.0);
+            for (&other, weight) in entries.rows.iter().zip(entries.decoder) {
+                sum += near[other as usize] * weight.f64();
+            }
+            along += value.f64() * sum;
+            raw.push(sum);
+        }
         let norm = self.of.norms[row] * self.temperature * self.of.norms.len() as f64;
         let rate = if norm > 0.0 { 1.0 / norm } else { 0.0 };
-        self.pairs(row).zip(raw).map(|((_, value), raw)| R::of(rate * (raw - along * value))).collect()
+        let mut slopes = Vec::with_capacity(raw.len());
+        for (raw, value) in raw.iter().zip(values) {
+            slopes.push(R::of(rate * (raw - along * value.f64())));
+        }
+        slopes
     }
 }
 
@@ -200,7 +233,7 @@ mod tests {
     }
 
     fn run(views: &[(Codes, Vec<f64>); 2]) -> Contrast<f64> {
-        info_nce(views.each_ref().map(|(codes, values)| View { codes, values }), 0.2)
+        info_nce(Path::best(), views.each_ref().map(|(codes, values)| View { codes, values }), 0.2)
     }
 
     #[test]
@@ -237,12 +270,20 @@ mod tests {
         });
         let of = |codes: &Codes| {
             let view = View { codes, values: &codes.values };
-            info_nce([view, view], 0.2)
+            info_nce(Path::best(), [view, view], 0.2)
         };
         let contrast = of(&same);
         close(contrast.loss, 200f64.ln(), 1e-6);
         assert!(contrast.slopes.iter().flatten().all(|v| v.abs() < 1e-6));
         close(of(&apart).loss, (1.0 + 199.0 * (-5f64).exp()).ln(), 1e-6);
+    }
+
+    #[test]
+    fn paths_change_no_bit() {
+        let views = golden_views();
+        let of = |path| info_nce(path, views.each_ref().map(|(codes, values)| View { codes, values }), 0.2);
+        let all: Vec<Contrast<f64>> = Path::available().into_iter().map(of).collect();
+        assert!(all.iter().all(|one| (one.loss, &one.slopes) == (all[0].loss, &all[0].slopes)));
     }
 
     /// Only the support: the same bits as with zeros written out, and rows without a code are no trouble.
@@ -256,12 +297,12 @@ mod tests {
         let of = encoder.select(Path::Portable, Screen::Off, &x, &p.b_dec.value, selection);
         let view = View { codes: &of.codes, values: &of.values };
         let dense = (views[0].0.clone(), views[0].1.clone());
-        let [sparse, dense] = [info_nce([view, view], 0.2), run(&[dense.clone(), dense])];
+        let [sparse, dense] = [info_nce(Path::best(), [view, view], 0.2), run(&[dense.clone(), dense])];
         close(sparse.loss, dense.loss, 1e-12);
         let kept = (0..B * F).filter(|&i| views[0].1[i] > 0.0).map(|i| dense.slopes[0][i]);
         sparse.slopes[0].iter().zip(kept).for_each(|(&a, b)| close(a, b, 1e-12));
         let empty = Codes { n_latents: 3, offsets: vec![0; 4], latents: Vec::new(), values: Vec::new() };
         let none = View { codes: &empty, values: &[] as &[f64] };
-        close(info_nce([none, none], 0.2).loss, 3f64.ln(), 1e-12);
+        close(info_nce(Path::best(), [none, none], 0.2).loss, 3f64.ln(), 1e-12);
     }
 }

@@ -19,7 +19,7 @@ use crate::{
         encode::{Among, Encoder, Screen, Selected, Selection},
         lanes::{self, Block, LaneStarts, Moments},
         nested::{Nested, Prefixes, nested},
-        residual::{Coded, Residual, residual, residual_of_few},
+        residual::{Along, Coded, Residual, along, residual, residual_of_few},
         vector,
     },
 };
@@ -219,10 +219,7 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
     /// its weight, `[n_latents]`, positive; values are without the weight, the threshold is with it.
     pub fn select_weighted(&self, k: usize, weights: &[R]) -> Selected<R> {
         let p = self.step.parameters;
-        let mut w_enc = p.w_enc.value.clone();
-        w_enc.chunks_exact_mut(p.d_in).zip(weights).for_each(|(row, &weight)| vector::scale(weight, row));
-        let b_enc: Vec<R> = p.b_enc.value.iter().zip(weights).map(|(&b, &weight)| b * weight).collect();
-        let encoder = Encoder::all(&w_enc, &b_enc, p.d_in);
+        let encoder = Encoder::all(&p.w_enc.value, &p.b_enc.value, p.d_in).weighted(weights);
         let (step, selection) = (&self.step, Selection::BatchTopK(k));
         let mut selected = encoder.select(step.path, Screen::Off, step.x, &self.gradient.centre, selection);
         let Selected { codes, values, .. } = &mut selected;
@@ -307,12 +304,19 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
         residual(self.step.path, target, coded, self.step.lanes, self.rooms.take())
     }
 
-    /// `⟨y, atom⟩` of every pair of a code, `y` `[rows, d_out]`, beside a copy of `y` and its sums: the
-    /// residual of a code whose values are all zero.
-    pub fn against_atoms(&mut self, codes: &Codes, y: &[R]) -> Residual<R> {
+    /// `⟨y, atom⟩` of every pair of a code, and the sums of `y`, `[rows, d_out]`.
+    pub fn against_atoms(&self, codes: &Codes, y: &[R]) -> Along<R> {
         let p = self.step.parameters;
-        let (zeros, nothing) = (vec![R::ZERO; codes.nnz()], vec![R::ZERO; p.d_out()]);
-        self.residual(y, &Coded { codes, values: &zeros, w_dec: &p.w_dec.value, offset: &nothing })
+        along(self.step.path, y, codes, (&p.w_dec.value, p.d_out()), self.step.lanes)
+    }
+
+    /// Pairs beside those of `part` that decode to nothing, with the slopes they would have: ∂loss/∂value
+    /// at the value 0.
+    pub fn silent(&self, codes: Codes, part: &Part<R>) -> Part<R> {
+        let Along { along_atoms: mut slope, moments } = self.against_atoms(&codes, &part.e);
+        vector::scale(part.rate, &mut slope);
+        let values = vec![R::ZERO; slope.len()];
+        Part { codes, values, slope, e: Vec::new(), moments, rate: part.rate }
     }
 
     /// What the report of the step says of codes and error: the first call counts.
@@ -337,12 +341,12 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
     /// Adds `gradient`, `[rows, d_out]`, to the gradient of the loss with respect to what `part` decodes to.
     /// The part's residual then stands for both: whoever wants the residual itself asks before.
     pub fn pull_decoded(&mut self, part: &mut Part<R>, gradient: &[R]) {
-        let Residual { e, along_atoms, moments } = self.against_atoms(&part.codes, gradient);
+        let Along { along_atoms, moments } = self.against_atoms(&part.codes, gradient);
         vector::add(&along_atoms, &mut part.slope);
         let sums = self.gradient.offset.iter_mut().zip(&moments.column_sums);
         sums.for_each(|(offset, sum)| *offset += sum);
-        vector::axpy(R::ONE / part.rate, &e, &mut part.e);
-        self.rooms.give(e);
+        let share = R::ONE / part.rate;
+        vector::axpy_on(self.step.path, share, gradient, &mut part.e);
     }
 
     /// The same with atoms and `b_dec` held fixed: only what makes the codes learns from it. The part

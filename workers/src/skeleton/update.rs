@@ -11,6 +11,9 @@ use crate::kernels::{Path, adam::AdamStep, simd::Kernel, vector};
 /// Latents one task updates. Their partial sums are added in block order.
 const BLOCK_LATENTS: usize = 32;
 
+/// Numbers of a variant's own parameter that one task updates.
+const OWN: usize = 8192;
+
 /// What atoms have to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Atoms {
@@ -49,7 +52,24 @@ pub fn apply(
     parameters.b_dec.whole().descend(adam, &gradient.b_dec(&total));
     let own = if atoms == Atoms::Composed { &mut [] } else { &mut parameters.extras[..] };
     for (extra, gradient) in own.iter_mut().zip(&gradient.extras) {
-        extra.parameter.whole().descend(adam, gradient);
+        let pieces = extra.parameter.pieces(OWN).zip(gradient.par_chunks(OWN));
+        pieces.for_each(|(piece, g)| path.run(Descend { piece, adam, g }));
+    }
+}
+
+/// One step of a piece of any parameter.
+struct Descend<'a> {
+    piece: Piece<'a, f32>,
+    adam: &'a AdamStep<f32>,
+    g: &'a [f32],
+}
+
+impl Kernel for Descend<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(mut self) {
+        self.piece.descend(self.adam, self.g);
     }
 }
 

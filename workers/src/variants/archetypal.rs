@@ -130,7 +130,7 @@ impl Mixer {
         atoms.with_min_len(16).for_each(|(atom, out)| {
             let weights = &weights.parameter.value[atom * hull.width..][..hull.width];
             let relaxation = &relaxation.parameter.value[atom * hull.d..][..hull.d];
-            hull.compose(atom, weights, relaxation, scale, out);
+            Path::best().run(Compose { hull, atom, weights, relaxation, scale, out });
         });
     }
 
@@ -223,6 +223,26 @@ impl SaeVariant for Mixer {
         self.hull.candidates = candidates;
         self.measure();
         Ok(())
+    }
+}
+
+/// [`Hull::compose`] of one atom.
+struct Compose<'a> {
+    hull: &'a Hull<f32>,
+    atom: usize,
+    weights: &'a [f32],
+    relaxation: &'a [f32],
+    scale: f32,
+    out: &'a mut [f32],
+}
+
+impl Kernel for Compose<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Compose { hull, atom, weights, relaxation, scale, out } = self;
+        hull.compose(atom, weights, relaxation, scale, out);
     }
 }
 

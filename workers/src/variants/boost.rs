@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use rayon::prelude::*;
+
 use super::{Invalid, LearnerConfig, LearnerInfo};
 use crate::{
     codes::Codes,
@@ -104,12 +106,20 @@ struct Learner {
     d: usize,
 }
 
+/// Numbers that one task scales.
+const TASK: usize = 16_384;
+
 impl SaeVariant for Learner {
     fn target<'b>(&self, batch: &ActivationBatch<'b>) -> Option<(usize, Cow<'b, [f32]>)> {
-        let x: Vec<f32> = batch.x.iter().map(|v| v / self.scale).collect();
+        let mut x = vec![0f32; batch.x.len()];
+        let rows = x.par_chunks_mut(TASK).zip(batch.x.par_chunks(TASK));
+        rows.for_each(|(x, scaled)| x.iter_mut().zip(scaled).for_each(|(x, v)| *x = v / self.scale));
         let mut left = vec![0f32; x.len()];
         self.base.decode(&self.base.encode(&x), &mut left);
-        left.iter_mut().zip(&x).for_each(|(left, x)| *left = (x - *left) * self.scale);
+        let rows = left.par_chunks_mut(TASK).zip(x.par_chunks(TASK));
+        rows.for_each(|(left, x)| {
+            left.iter_mut().zip(x).for_each(|(left, x)| *left = (x - *left) * self.scale);
+        });
         Some((self.d, Cow::Owned(left)))
     }
 

@@ -6,9 +6,11 @@
 //! sum over columns, and the loss the sum of their squared errors. BatchTopK and not L1, whose shrinkage
 //! makes latents look exclusive to one column (`science-of-finetuning/crosscoder_learning`).
 
+use rayon::prelude::*;
+
 use super::{Invalid, LearnerConfig, LearnerInfo};
 use crate::{
-    kernels::{Real, encode::Selected, vector},
+    kernels::{Real, encode::Selected, simd::Kernel, vector},
     learner::{Columns, DictLearner, Dictionary, Mismatch, Scales, Setup},
     skeleton::{
         FrozenParameters, FrozenSae, Inference, Sae, SaeVariant,
@@ -82,14 +84,16 @@ struct Learner {
 
 impl Learner {
     /// `Σ_h ‖d_i^h‖` of an atom.
+    #[inline(always)]
     fn norm<R: Real>(&self, atom: &[R]) -> R {
-        let mut at = 0;
-        let of = |&width: &usize| {
+        let (mut at, mut norm) = (0, R::ZERO);
+        // A loop: a closure that is not inlined loses the instructions of the path.
+        for &width in &self.widths {
             let part = &atom[at..at + width];
             at += width;
-            vector::dot(part, part).sqrt()
-        };
-        self.widths.iter().map(of).sum()
+            norm += vector::dot(part, part).sqrt();
+        }
+        norm
     }
 
     /// Norm of each column's part of each atom, `[n_latents, columns]`.
@@ -104,6 +108,29 @@ impl Learner {
             parts.map(|part| vector::dot(&atom[part.clone()], &atom[part]).sqrt()).collect::<Vec<_>>()
         };
         w_dec.chunks_exact(d).flat_map(of).collect()
+    }
+}
+
+/// Atoms whose norms one task takes.
+const NORMS: usize = 64;
+
+/// [`Learner::norm`] of some atoms.
+struct Norms<'a, R> {
+    of: &'a Learner,
+    atoms: &'a [R],
+}
+
+impl<R: Real> Kernel for Norms<'_, R> {
+    type Output = Vec<R>;
+
+    #[inline(always)]
+    fn run(self) -> Vec<R> {
+        let d: usize = self.of.widths.iter().sum();
+        let mut norms = Vec::with_capacity(self.atoms.len() / d);
+        for atom in self.atoms.chunks_exact(d) {
+            norms.push(self.of.norm(atom));
+        }
+        norms
     }
 }
 
@@ -131,8 +158,9 @@ impl SaeVariant for Learner {
 
     /// Selects on `pre_act · Σ_h ‖d_i^h‖`: a latent that lives in many columns explains more.
     fn forward<R: Real>(&mut self, loss: &mut Loss<R>, aux: &AuxK) {
-        let p = loss.step.parameters;
-        let norms: Vec<R> = (0..p.n_latents()).map(|latent| self.norm(p.atom(latent))).collect();
+        let (path, p) = (loss.step.path, loss.step.parameters);
+        let atoms = p.w_dec.value.par_chunks(NORMS * p.d_out());
+        let norms: Vec<R> = atoms.flat_map_iter(|atoms| path.run(Norms { of: self, atoms })).collect();
         let Selected { codes, values, threshold, .. } = loss.select_weighted(self.k, &norms);
         self.threshold.observe(threshold.map(Real::f64));
         let part = loss.reconstruct(codes, values, loss.scale(Unit::Variance));

@@ -116,9 +116,10 @@ impl Csr {
             return;
         }
         let view = View { codes: &part.codes, values: &part.values };
-        let Contrast { loss: cost, slopes } = info_nce([view, view], self.temperature);
+        let Contrast { loss: cost, slopes } = info_nce(loss.step.path, [view, view], self.temperature);
         loss.add(self.contrast_coefficient * cost);
-        slopes.iter().for_each(|of| vector::axpy(R::of(self.contrast_coefficient), of, &mut part.slope));
+        let (path, weight) = (loss.step.path, R::of(self.contrast_coefficient));
+        slopes.iter().for_each(|of| vector::axpy_on(path, weight, of, &mut part.slope));
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     kernels::{
         Real,
         encode::{Selected, Selection},
-        residual::{Coded, Residual},
+        residual::{Along, Coded},
     },
     learner::{Beside, Columns, DictLearner, Dictionary, Role, Scales, Setup},
     skeleton::{
@@ -120,7 +120,7 @@ impl SaeVariant for Learner {
         // The answer is about rows that are not scaled.
         let g: Vec<R> =
             answer.gradient.iter().map(|&g| R::of(f64::from(g) / f64::from(self.scale))).collect();
-        let Residual { e: g, along_atoms: slope, moments } = loss.against_atoms(&codes, &g);
+        let Along { along_atoms: slope, moments } = loss.against_atoms(&codes, &g);
         loss.add_offset_gradient(&moments.column_sums);
         loss.push_term(Term::new(&codes, &values, &slope, g));
     }

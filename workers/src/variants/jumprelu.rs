@@ -119,11 +119,11 @@ impl LearnerConfig for JumpRelu {
 }
 
 impl JumpRelu {
-    /// Adds the penalty. Returns what one code more costs, summed over the batch: what its jump is worth.
-    fn charge<R: Real>(&self, loss: &mut Loss<R>, part: &mut Part<R>) -> f64 {
+    /// Adds the penalty, and its slope at 0 to the pairs of the window. Returns what one code more costs, summed over the batch: what its jump is worth.
+    fn charge<R: Real>(&self, loss: &mut Loss<R>, part: &mut Part<R>, window: &mut Part<R>) -> f64 {
         let rows = loss.step.rows().max(1) as f64;
         let weight = loss.step.warmed(self.l0_coefficient, self.sparsity_warmup_share);
-        let l0 = || part.values.iter().filter(|&&v| v != R::ZERO).count() as f64 / rows;
+        let l0 = || part.values.len() as f64 / rows;
         match self.penalty {
             Penalty::L0 => {
                 loss.add(weight * l0());
@@ -141,6 +141,7 @@ impl JumpRelu {
                     (R::of(tanh), R::of(c * (1.0 - tanh * tanh)))
                 };
                 loss.penalise(part, weight, cost);
+                loss.penalise(window, weight, cost);
                 0.0
             }
         }
@@ -153,28 +154,35 @@ fn thresholds<R: Real>(logarithms: &[R]) -> Vec<R> {
 }
 
 impl SaeVariant for JumpRelu {
-    /// One list holds the codes and, with the value 0, the pre-activations of the window below θ.
+    /// The codes, and a second list of the pre-activations in the window below θ: of those the threshold
+    /// alone learns, from one number each.
     fn forward<R: Real>(&mut self, loss: &mut Loss<R>, aux: &AuxK) {
         let theta = thresholds(loss.step.parameters.extra(0));
         let (half, width) = (R::of(self.bandwidth / 2.0), R::of(self.bandwidth));
         let floor: Vec<R> = theta.iter().map(|&t| t - half).collect();
         let Selected { codes, values: z, .. } = loss.select(Selection::Above(&floor));
-        let of = |latent: u32| theta[latent as usize];
-        let jumped = |(&latent, &z): (&u32, &R)| if z > of(latent) { z } else { R::ZERO };
-        let values = codes.latents.iter().zip(&z).map(jumped).collect();
+        let fires = |latent: u32, z: R| z > theta[latent as usize];
+        let [(codes, values), (below, z_below)] = codes.partition(&z, fires);
         let mut main = loss.reconstruct(codes, values, loss.scale(Unit::Rows));
-        let jump = R::of(self.charge(loss, &mut main));
-        let pairs = main.codes.latents.iter().zip(&z).zip(&main.slope);
+        let mut window = loss.silent(below, &main);
+        let jump = R::of(self.charge(loss, &mut main, &mut window));
         // ∂/∂log θ = θ·∂/∂θ.
-        let estimate = |((&latent, &z), &slope): ((&u32, &R), &R)| {
-            let theta = of(latent);
+        let estimate = |latent: u32, z: R, slope: R| {
+            let theta = theta[latent as usize];
             let inside = z - theta < half && theta - z < half;
             if inside { -(theta * (theta * slope + jump) / width) } else { R::ZERO }
         };
-        let gradient = main.codes.sum_by_latent(pairs.map(estimate));
-        loss.extra_gradient(0).copy_from_slice(&gradient);
-        let slopes = main.values.iter().zip(&mut main.slope);
-        slopes.filter(|(value, _)| **value == R::ZERO).for_each(|(_, slope)| *slope = R::ZERO);
+        let mut sums = vec![0f64; theta.len()];
+        for row in 0..loss.step.rows() {
+            for (part, z) in [(&main, &main.values), (&window, &z_below)] {
+                let span = part.codes.offsets[row]..part.codes.offsets[row + 1];
+                let pairs = part.codes.latents[span.clone()].iter().zip(&z[span.clone()]);
+                for ((&latent, &z), &slope) in pairs.zip(&part.slope[span]) {
+                    sums[latent as usize] += estimate(latent, z, slope).f64();
+                }
+            }
+        }
+        loss.extra_gradient(0).iter_mut().zip(sums).for_each(|(gradient, sum)| *gradient = R::of(sum));
         aux.add(loss, &main);
         loss.push(main);
     }

@@ -22,6 +22,7 @@ use crate::{
     kernels::{
         Real,
         encode::{Selected, Selection},
+        residual::along,
     },
     learner::{DictLearner, Dictionary, Scales, Setup},
     random::{hash, unit},
@@ -133,17 +134,23 @@ struct Variational {
 }
 
 impl Variational {
-    fn draw<R: Real>(&self, loss: &mut Loss<R>) -> Sampled<R> {
+    fn draw<R: Real>(&self, loss: &mut Loss<R>, y: &[R]) -> Sampled<R> {
         let (config, step) = (&self.config, loss.step);
         let extra = |index| step.parameters.extra(index);
         let candidates = config.candidates.unwrap_or((4 * config.k).min(config.n_latents));
         let Selected { codes, values: means, .. } = loss.select(Selection::AbsTopK(candidates));
+        let products = match config.variance {
+            Variance::Fixed => Vec::new(),
+            Variance::Learned => {
+                along(step.path, y, &codes, (extra(0), step.parameters.d_in), step.lanes).along_atoms
+            }
+        };
         let deviation = match config.variance {
             Variance::Fixed => Deviation::Fixed(config.sigma),
-            Variance::Learned => Deviation::Learned(extra(0), extra(1)),
+            Variance::Learned => Deviation::Learned(&products, extra(1)),
         };
         let (noise, seed, k) = (self.noise, self.seed, config.k);
-        Draw { step, centre: loss.centre(), codes: &codes, means: &means, deviation, noise, seed, k }.run()
+        Draw { step, codes: &codes, means: &means, deviation, noise, seed, k }.run()
     }
 
     /// Adds `weight·KL` where σ is the same everywhere.
@@ -155,18 +162,19 @@ impl Variational {
 
 impl SaeVariant for Variational {
     fn forward<R: Real>(&mut self, loss: &mut Loss<R>, aux: &AuxK) {
-        let Sampled { codes, values, by_variance } = self.draw(loss);
+        let y = divergence::centred(loss);
+        let Sampled { codes, values, by_variance } = self.draw(loss, &y);
         let main = loss.reconstruct(codes, values, loss.scale(Unit::Rows));
         let beta = loss.step.warmed(self.config.kl_coefficient, self.config.kl_warmup_share);
         let weight = beta / loss.step.rows().max(1) as f64;
-        divergence::add_means(loss, weight);
+        divergence::add_means(loss, &y, weight);
         match self.config.variance {
             Variance::Fixed => self.add_fixed_variance(loss, weight),
             Variance::Learned => {
                 let slopes: Vec<R> = main.slope.iter().zip(&by_variance).map(|(&a, &b)| a * b).collect();
                 let p = loss.step.parameters;
                 let (w_var, b_var) = (p.extra(0), p.extra(1));
-                Variances { w_var, b_var, codes: &main.codes, slopes: &slopes }.add(loss, weight);
+                Variances { w_var, b_var, codes: &main.codes, slopes: &slopes, y: &y }.add(loss, weight);
             }
         }
         aux.add(loss, &main);

@@ -80,6 +80,14 @@ impl<R: Real> Encoder<'_, R> {
                 out[c..c + SIDE].copy_from_slice(&rows.map(|row| row[i]));
             }
         }
+        if let Some(factors) = self.factors {
+            let of: [R; COLS] = std::array::from_fn(|c| factors[self.latent((first + c).min(last))]);
+            for row in &mut *panel {
+                for c in 0..COLS {
+                    row[c] = row[c] * of[c];
+                }
+            }
+        }
         let bias = |c| if first + c > last { R::of(f64::NAN) } else { self.bias(first + c) };
         std::array::from_fn(bias)
     }

@@ -6,8 +6,10 @@ mod heads;
 mod row;
 mod threshold;
 
+use super::rows::Rows;
+use crate::kernels::Real;
 pub(super) use among::Both;
-pub(super) use batch::{BatchTop, cut};
+pub(super) use batch::{BatchTop, Floor, cut};
 pub(super) use heads::HeadTop;
 pub(super) use row::RowTop;
 pub(super) use threshold::Above;
@@ -22,6 +24,24 @@ pub(super) trait Sink<R>: Send {
 
     /// What was kept. The latents are columns.
     fn finish(self) -> Self::Kept;
+}
+
+/// (value, row, column).
+type Entry<R> = (R, u32, u32);
+
+/// Sorts by row what is sorted by column.
+fn by_row<R: Real>(candidates: &[Entry<R>], rows: usize) -> Rows<R> {
+    let mut starts = vec![0; rows + 1];
+    candidates.iter().for_each(|entry| starts[entry.1 as usize + 1] += 1);
+    (0..rows).for_each(|row| starts[row + 1] += starts[row]);
+    let mut out = Rows { ends: starts, pairs: vec![(0, R::ZERO); candidates.len()] };
+    for &(value, row, column) in candidates {
+        let next = &mut out.ends[row as usize];
+        out.pairs[*next] = (column, value);
+        *next += 1;
+    }
+    out.ends.truncate(rows);
+    out
 }
 
 /// Bit `c` is set where `keep(z[c])`. A tile has at most 32 columns.

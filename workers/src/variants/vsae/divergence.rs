@@ -12,16 +12,18 @@ use crate::{
     kernels::{
         Path, Real,
         csc::{self, ByLatent, SumRows},
+        exp::exp,
         lanes::LaneStarts,
-        panels::{Panels, Product},
         simd::Kernel,
         vector,
     },
+    linear::product::{Panels, cross},
     skeleton::objective::Loss,
 };
 
-/// Latents of which a learned σ is held for all rows of the batch: 512 KiB at 4096 rows.
-const LATENTS: usize = 32;
+/// Latents of which a learned σ is held for all rows of the batch: 768 KiB at 4096 rows. Four tiles of the
+/// product.
+const LATENTS: usize = 48;
 
 /// Bounds of log σ²; outside, it has no gradient.
 pub(super) const BOUNDS: (f64, f64) = (-6.0, 2.0);
@@ -31,21 +33,41 @@ pub(super) fn of_variance(log_variance: f64) -> f64 {
     0.5 * (log_variance.exp() - log_variance - 1.0)
 }
 
-/// Adds `weight·½Σ μ²` over the batch, and its gradient.
-pub(super) fn add_means<R: Real>(loss: &mut Loss<R>, weight: f64) {
+/// Rows of the batch without `b_dec`.
+pub(super) fn centred<R: Real>(loss: &Loss<R>) -> Vec<R> {
+    let (x, centre) = (loss.step.x, loss.centre());
+    let mut out = vec![R::ZERO; x.len()];
+    let rows = out.par_chunks_mut(centre.len()).zip(x.par_chunks(centre.len())).with_min_len(64);
+    rows.for_each(|(out, x)| out.iter_mut().zip(x).zip(centre).for_each(|((out, &x), &c)| *out = x - c));
+    out
+}
+
+/// Adds `weight·½Σ μ²` over the batch, and its gradient; `y` are the centred rows.
+pub(super) fn add_means<R: Real>(loss: &mut Loss<R>, y: &[R], weight: f64) {
     let (step, p) = (loss.step, loss.step.parameters);
     let (n, d) = (p.n_latents(), p.d_in);
-    let moments = Moments::of(step.path, step.x, loss.centre(), step.lanes);
+    let first = sums(y, d, step.lanes);
+    let second = cross(step.path, step.lanes, (y, d), (y, d));
     let mut dense = loss.room(n * d);
-    let gram = Panels::of(&moments.second, &vec![R::ZERO; d]);
-    Product { a: &p.w_enc.value, b: &gram, cuts: &[0, d], out: &mut dense }.run_on(step.path);
-    let (rows, rate, first) = (R::of(step.rows() as f64), R::of(weight), &moments.first[..]);
+    Panels::of_columns(&second, d).times(step.path, &p.w_enc.value, &mut dense);
+    let (rows, rate, first) = (R::of(step.rows() as f64), R::of(weight), &first[..]);
     let latents = p.w_enc.value.par_chunks(LATENTS * d).zip(p.b_enc.value.par_chunks(LATENTS));
     let of = |(dense, (w, b))| step.path.run(Means { dense, w, b, first, rows, rate });
     let parts: Vec<(Vec<R>, f64)> = dense.par_chunks_mut(LATENTS * d).zip(latents).map(of).collect();
     loss.add(0.5 * weight * parts.iter().map(|(_, squares)| squares).sum::<f64>());
     let biases = parts.into_iter().flat_map(|(biases, _)| biases).collect();
     loss.add_encoder_gradient(dense, biases);
+}
+
+/// Column sums of `y`, lane by lane.
+fn sums<R: Real>(y: &[R], d: usize, lanes: LaneStarts) -> Vec<R> {
+    let mut total = vec![R::ZERO; d];
+    for lane in lanes.windows(2) {
+        let mut sum = vec![R::ZERO; d];
+        y[lane[0] * d..lane[1] * d].chunks_exact(d).for_each(|row| vector::add(row, &mut sum));
+        vector::add(&sum, &mut total);
+    }
+    total
 }
 
 /// Some latents in front of the moments.
@@ -78,30 +100,6 @@ impl<R: Real> Kernel for Means<'_, R> {
     }
 }
 
-/// First and second moments of centred rows.
-struct Moments<R> {
-    first: Vec<R>,
-    second: Vec<R>,
-}
-
-impl<R: Real> Moments<R> {
-    fn of(path: Path, x: &[R], centre: &[R], lanes: LaneStarts) -> Self {
-        let d = centre.len();
-        let columns: Vec<usize> = (0..d).collect();
-        let column = |&c: &usize| x.iter().skip(c).step_by(d).map(move |&v| v - centre[c]);
-        let turned: Vec<R> = columns.par_iter().flat_map_iter(column).collect();
-        let rows = x.len() / d;
-        let sum = |column: &[R]| {
-            let lane = |ends: &[usize]| column[ends[0]..ends[1]].iter().copied().sum::<R>();
-            lanes.windows(2).map(lane).sum::<R>()
-        };
-        let first = turned.par_chunks(rows.max(1)).map(sum).collect();
-        let mut second = vec![R::ZERO; d * d];
-        Product { a: &turned, b: &Panels::of(x, centre), cuts: lanes, out: &mut second }.run_on(path);
-        Moments { first, second }
-    }
-}
-
 /// What a learned `log σ² = y·w_varᵀ + b_var` costs, and its gradient.
 pub(super) struct Variances<'a, R> {
     /// `[n_latents, d_in]`.
@@ -112,11 +110,12 @@ pub(super) struct Variances<'a, R> {
     pub(super) codes: &'a Codes,
     /// ∂loss/∂log σ² of those through the reconstruction.
     pub(super) slopes: &'a [R],
+    /// Rows without `b_dec`.
+    pub(super) y: &'a [R],
 }
 
-/// Gradients of some latents, and the sum of what their σ cost.
+/// Gradients of the biases of some latents, and the sum of what their σ cost.
 struct OfLatents<R> {
-    weights: Vec<R>,
     biases: Vec<R>,
     cost: f64,
 }
@@ -127,30 +126,29 @@ impl<R: Real> Variances<'_, R> {
     pub(super) fn add(&self, loss: &mut Loss<R>, weight: f64) {
         let step = loss.step;
         let pairs = ByLatent::of(self.codes, self.slopes, self.slopes);
-        let (turned, rows) = (Panels::transposed(step.x, loss.centre()), Panels::of(step.x, loss.centre()));
-        let (x, centre) = (step.x, loss.centre());
-        let of = |(first, (w, b)): (usize, (&[R], &[R]))| {
-            let (turned, rows, pairs) = (&turned, &rows, &pairs);
-            let block = Block { first, w, b, turned, rows, pairs, x, centre, lanes: step.lanes, weight };
-            step.path.run(block)
-        };
-        let blocks =
-            self.w_var.par_chunks(LATENTS * step.parameters.d_in).zip(self.b_var.par_chunks(LATENTS));
-        let firsts = (0..self.b_var.len()).into_par_iter().step_by(LATENTS);
-        let parts: Vec<OfLatents<R>> = firsts.zip(blocks).map(of).collect();
+        let d = step.parameters.d_in;
+        let by_row = Panels::of_rows(self.y, d);
+        let of_lane = |ends: &[usize]| Panels::of_columns(&self.y[ends[0] * d..ends[1] * d], d);
+        let by_lane: Vec<Panels<R>> = step.lanes.windows(2).map(of_lane).collect();
+        let latents = self.w_var.par_chunks(LATENTS * d).zip(self.b_var.par_chunks(LATENTS));
+        let blocks = latents.zip(loss.extra_gradient(0).par_chunks_mut(LATENTS * d));
+        let of = blocks.enumerate().map(|(block, ((w, b), out))| {
+            let (first, by_row, by_lane, pairs) = (block * LATENTS, &by_row, &by_lane[..], &pairs);
+            let block = Block { first, w, b, by_row, by_lane, pairs, y: self.y, lanes: step.lanes, weight };
+            block.run(step.path, out)
+        });
+        let parts: Vec<OfLatents<R>> = of.collect();
         self.collect(loss, &parts, weight);
     }
 
     /// `b_dec` is in the rows, and so in log σ².
     fn collect(&self, loss: &mut Loss<R>, parts: &[OfLatents<R>], weight: f64) {
-        let weights: Vec<R> = parts.iter().flat_map(|part| part.weights.iter().copied()).collect();
         let biases: Vec<R> = parts.iter().flat_map(|part| part.biases.iter().copied()).collect();
         let mut through = vec![0f64; loss.centre().len()];
         for (row, &bias) in self.w_var.chunks_exact(through.len()).zip(&biases) {
             through.iter_mut().zip(row).for_each(|(sum, w)| *sum -= bias.f64() * w.f64());
         }
         loss.add_offset_gradient(&through);
-        loss.extra_gradient(0).copy_from_slice(&weights);
         loss.extra_gradient(1).copy_from_slice(&biases);
         loss.add(weight * parts.iter().map(|part| part.cost).sum::<f64>());
     }
@@ -161,56 +159,117 @@ struct Block<'a, R> {
     first: usize,
     w: &'a [R],
     b: &'a [R],
-    /// Centred rows, transposed and as they are.
-    turned: &'a Panels<R>,
-    rows: &'a Panels<R>,
+    /// Centred rows: all of them to multiply latents with, and those of each lane to sum over.
+    by_row: &'a Panels<R>,
+    by_lane: &'a [Panels<R>],
     pairs: &'a ByLatent<R>,
-    x: &'a [R],
-    centre: &'a [R],
+    y: &'a [R],
     lanes: LaneStarts<'a>,
     weight: f64,
 }
 
-impl<R: Real> Kernel for Block<'_, R> {
-    type Output = OfLatents<R>;
-
-    #[inline(always)]
-    fn run(self) -> OfLatents<R> {
-        let (d, latents) = (self.centre.len(), self.b.len());
-        let rows = self.x.len() / d;
+impl<R: Real> Block<'_, R> {
+    /// `weights` become their gradient.
+    fn run(self, path: Path, weights: &mut [R]) -> OfLatents<R> {
+        let (d, latents) = (self.by_row.depth(), self.b.len());
+        let rows = self.by_row.outputs();
         let mut slopes = vec![R::ZERO; latents * rows];
-        Product { a: self.w, b: self.turned, cuts: &[0, d], out: &mut slopes }.run();
+        self.by_row.times_here(path, self.w, &mut slopes);
         let mut cost = 0.0;
-        for (of_latent, &bias) in slopes.chunks_exact_mut(rows).zip(self.b) {
-            cost += charge(of_latent, bias, self.weight);
+        for (values, &bias) in slopes.chunks_exact_mut(rows).zip(self.b) {
+            cost += path.run(Charge { values, bias, weight: self.weight });
         }
-        let mut weights = vec![R::ZERO; latents * d];
-        Product { a: &slopes, b: self.rows, cuts: self.lanes, out: &mut weights }.run();
-        let mut biases = vec![R::ZERO; latents];
-        let mut runs = Vec::new();
-        for (latent, (bias, total)) in biases.iter_mut().zip(weights.chunks_exact_mut(d)).enumerate() {
-            let entries = self.pairs.entries(self.first + latent);
-            csc::lane_runs(entries.rows, self.lanes, &mut runs);
-            let of_latent = &slopes[latent * rows..][..rows];
-            let of_lane = |ends: &[usize]| of_latent[ends[0]..ends[1]].iter().copied().sum::<R>();
-            *bias = self.lanes.windows(2).map(of_lane).sum::<R>() + csc::sum_weights(&runs, entries.encoder);
-            let (weights, centre) = (entries.encoder, Some(self.centre));
-            SumRows { runs: &runs, rows: entries.rows, weights, y: self.x, centre, total }.run();
+        weights.fill(R::ZERO);
+        let mut of_lane = vec![R::ZERO; latents * d];
+        for (ends, panels) in self.lanes.windows(2).zip(self.by_lane).filter(|(ends, _)| ends[0] < ends[1]) {
+            let mut left = Vec::with_capacity(latents * (ends[1] - ends[0]));
+            slopes
+                .chunks_exact(rows)
+                .for_each(|of_latent| left.extend_from_slice(&of_latent[ends[0]..ends[1]]));
+            panels.times_here(path, &left, &mut of_lane);
+            vector::add(&of_lane, weights);
         }
-        OfLatents { weights, biases, cost }
+        let Block { first, pairs, y, lanes, .. } = self;
+        let biases = path.run(Pairs { first, slopes: &slopes, weights, pairs, y, lanes });
+        OfLatents { biases, cost }
     }
 }
 
-/// From products to slopes of `weight·½Σ(σ² − log σ² − 1)`. Returns the sum without the weight.
-#[inline(always)]
-fn charge<R: Real>(products: &mut [R], bias: R, weight: f64) -> f64 {
-    let mut cost = 0.0;
-    for value in products {
-        let log_variance = (*value + bias).f64();
-        let bounded = log_variance.clamp(BOUNDS.0, BOUNDS.1);
-        cost += of_variance(bounded);
-        let inside = log_variance == bounded;
-        *value = if inside { R::of(weight * 0.5 * (bounded.exp() - 1.0)) } else { R::ZERO };
+/// What the sampled pairs of some latents add to the gradient of their weights.
+struct Pairs<'a, R> {
+    first: usize,
+    slopes: &'a [R],
+    weights: &'a mut [R],
+    pairs: &'a ByLatent<R>,
+    y: &'a [R],
+    lanes: LaneStarts<'a>,
+}
+
+impl<R: Real> Kernel for Pairs<'_, R> {
+    /// Gradient of the biases.
+    type Output = Vec<R>;
+
+    #[inline(always)]
+    fn run(self) -> Vec<R> {
+        let (mut biases, mut runs) = (Vec::new(), Vec::new());
+        let rows = self.lanes.last().copied().unwrap_or(0);
+        let d = self.y.len() / rows.max(1);
+        let latents = self.slopes.chunks_exact(rows.max(1)).zip(self.weights.chunks_exact_mut(d.max(1)));
+        for (latent, (slopes, total)) in latents.enumerate() {
+            let entries = self.pairs.entries(self.first + latent);
+            csc::lane_runs(entries.rows, self.lanes, &mut runs);
+            let mut bias = R::ZERO;
+            for ends in self.lanes.windows(2) {
+                bias += slopes[ends[0]..ends[1]].iter().copied().sum::<R>();
+            }
+            biases.push(bias + csc::sum_weights(&runs, entries.encoder));
+            let weights = entries.encoder;
+            SumRows { runs: &runs, rows: entries.rows, weights, y: self.y, centre: None, total }.run();
+        }
+        biases
     }
-    cost
+}
+
+/// Partial sums of a cost.
+const SUMS: usize = 16;
+
+/// From products to slopes of `weight·½Σ(σ² − log σ² − 1)`.
+struct Charge<'a, R> {
+    values: &'a mut [R],
+    bias: R,
+    weight: f64,
+}
+
+impl<R: Real> Kernel for Charge<'_, R> {
+    /// The sum without the weight.
+    type Output = f64;
+
+    #[inline(always)]
+    fn run(self) -> f64 {
+        let mut costs = [0f64; SUMS];
+        let (blocks, rest) = self.values.as_chunks_mut::<SUMS>();
+        for block in blocks {
+            for (value, cost) in block.iter_mut().zip(&mut costs) {
+                let (slope, of_value) = charge(*value + self.bias, self.weight);
+                (*value, *cost) = (slope, *cost + of_value);
+            }
+        }
+        let mut sum: f64 = costs.iter().sum();
+        for value in rest {
+            let (slope, cost) = charge(*value + self.bias, self.weight);
+            (*value, sum) = (slope, sum + cost);
+        }
+        sum
+    }
+}
+
+/// The slope and the cost of one log σ².
+#[inline(always)]
+fn charge<R: Real>(log_variance: R, weight: f64) -> (R, f64) {
+    let free = log_variance.f64();
+    let low = if free < BOUNDS.0 { BOUNDS.0 } else { free };
+    let bounded = if low > BOUNDS.1 { BOUNDS.1 } else { low };
+    let variance = exp(bounded);
+    let slope = R::of(weight * 0.5 * (variance - 1.0));
+    (if free == bounded { slope } else { R::ZERO }, 0.5 * (variance - bounded - 1.0))
 }

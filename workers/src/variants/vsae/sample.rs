@@ -12,7 +12,6 @@ use crate::{
         Real,
         lanes::{self, Block},
         simd::Kernel,
-        vector,
     },
     skeleton::objective::Step,
 };
@@ -32,14 +31,13 @@ pub(super) struct Sampled<R> {
 pub(super) enum Deviation<'a, R> {
     /// The same everywhere.
     Fixed(f64),
-    /// `log σ² = (x − b_dec)·w_varᵀ + b_var`: weights and biases.
+    /// `log σ² = (x − b_dec)·w_varᵀ + b_var`: the products of the candidates, and biases.
     Learned(&'a [R], &'a [R]),
 }
 
 /// What is drawn from.
 pub(super) struct Draw<'a, R> {
     pub(super) step: Step<'a, 'a, R>,
-    pub(super) centre: &'a [R],
     /// Candidates and their μ.
     pub(super) codes: &'a Codes,
     pub(super) means: &'a [R],
@@ -70,12 +68,11 @@ impl<R: Real> Draw<'_, R> {
 
     /// σ, and whether it can learn.
     #[inline(always)]
-    fn deviation(&self, latent: usize, centred: &[R]) -> (f64, bool) {
+    fn deviation(&self, pair: usize) -> (f64, bool) {
         match self.deviation {
             Deviation::Fixed(sigma) => (sigma, false),
-            Deviation::Learned(weights, biases) => {
-                let d = centred.len();
-                let free = (vector::dot(&weights[latent * d..][..d], centred) + biases[latent]).f64();
+            Deviation::Learned(products, biases) => {
+                let free = (products[pair] + biases[self.codes.latents[pair] as usize]).f64();
                 let bounded = free.clamp(BOUNDS.0, BOUNDS.1);
                 ((0.5 * bounded).exp(), free == bounded)
             }
@@ -94,16 +91,13 @@ impl<R: Real> Kernel for Rows<'_, R> {
     #[inline(always)]
     fn run(self) -> Vec<Vec<Drawn<R>>> {
         let (draw, mut out) = (self.draw, Vec::with_capacity(self.block.rows.len()));
-        let d = draw.centre.len();
         for row in self.block.rows.clone() {
-            let centred: Vec<R> =
-                draw.step.x[row * d..][..d].iter().zip(draw.centre).map(|(&x, &c)| x - c).collect();
             let span = draw.codes.offsets[row]..draw.codes.offsets[row + 1];
-            let pairs = draw.codes.latents[span.clone()].iter().zip(&draw.means[span]);
-            let mut drawn: Vec<Drawn<R>> = Vec::with_capacity(pairs.len());
-            for (&latent, &mean) in pairs {
+            let mut drawn: Vec<Drawn<R>> = Vec::with_capacity(span.len());
+            for pair in span {
+                let (latent, mean) = (draw.codes.latents[pair], draw.means[pair]);
                 let noise = (draw.noise)([draw.seed, draw.step.number, row as u64, u64::from(latent)]);
-                let (sigma, learns) = draw.deviation(latent as usize, &centred);
+                let (sigma, learns) = draw.deviation(pair);
                 let slope = if learns { R::of(0.5 * sigma * noise) } else { R::ZERO };
                 drawn.push((latent, mean + R::of(sigma * noise), slope));
             }
