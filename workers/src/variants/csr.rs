@@ -109,16 +109,16 @@ impl LearnerConfig for Csr {
 
 impl Csr {
     fn contrast<R: Real>(&self, loss: &mut Loss<R>, part: &mut Part<R>) {
+        let (path, weight) = (loss.step.path, R::of(self.contrast_coefficient));
         if let (Some(_), Some(groups)) = (&self.positives, loss.step.beside.first()) {
-            let (cost, slopes) = pairs::contrast(part, &pairs::rounds(groups), self.temperature);
+            let (cost, slopes) = pairs::contrast(path, part, &pairs::rounds(groups), self.temperature);
             loss.add(self.contrast_coefficient * cost);
-            vector::axpy(R::of(self.contrast_coefficient), &slopes, &mut part.slope);
+            vector::axpy_on(path, weight, &slopes, &mut part.slope);
             return;
         }
         let view = View { codes: &part.codes, values: &part.values };
-        let Contrast { loss: cost, slopes } = info_nce(loss.step.path, [view, view], self.temperature);
+        let Contrast { loss: cost, slopes } = info_nce(path, [view, view], self.temperature);
         loss.add(self.contrast_coefficient * cost);
-        let (path, weight) = (loss.step.path, R::of(self.contrast_coefficient));
         slopes.iter().for_each(|of| vector::axpy_on(path, weight, of, &mut part.slope));
     }
 }

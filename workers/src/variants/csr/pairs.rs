@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     codes::Codes,
-    kernels::Real,
+    kernels::{Path, Real},
     skeleton::{
         contrast::{Contrast, View, info_nce},
         objective::Part,
@@ -44,7 +44,12 @@ pub(super) fn rounds<R: Real>(groups: &[R]) -> Vec<Vec<Pair>> {
 
 /// Mean over pairs of the loss of the first against the seconds of its round, and its slopes with respect
 /// to the values of `part`. Runs on the current rayon pool.
-pub(super) fn contrast<R: Real>(part: &Part<R>, rounds: &[Vec<Pair>], temperature: f64) -> (f64, Vec<R>) {
+pub(super) fn contrast<R: Real>(
+    path: Path,
+    part: &Part<R>,
+    rounds: &[Vec<Pair>],
+    temperature: f64,
+) -> (f64, Vec<R>) {
     let total = rounds.iter().map(Vec::len).sum::<usize>().max(1) as f64;
     let (mut loss, mut slopes) = (0.0, vec![R::ZERO; part.values.len()]);
     // A pair without negatives costs nothing.
@@ -53,8 +58,8 @@ pub(super) fn contrast<R: Real>(part: &Part<R>, rounds: &[Vec<Pair>], temperatur
         let sides =
             [round.iter().map(|pair| pair.0).collect::<Vec<_>>(), round.iter().map(|pair| pair.1).collect()];
         let views = sides.each_ref().map(|rows| picked(part, rows));
-        let Contrast { loss: cost, slopes: of } =
-            info_nce(views.each_ref().map(|(codes, values)| View { codes, values }), temperature);
+        let views = views.each_ref().map(|(codes, values)| View { codes, values });
+        let Contrast { loss: cost, slopes: of } = info_nce(path, views, temperature);
         loss += share * cost;
         for (rows, of) in sides.iter().zip(of) {
             let pairs = rows.iter().flat_map(|&row| span(part, row));
