@@ -27,17 +27,22 @@ struct Row {
     stability: Option<f64>,
 }
 
-/// Runs `jobs/specs/family.toml` and `jobs/specs/front.toml` and prints what came of them; the plot goes to
-/// `docs/learners.svg`.
+/// Runs `jobs/specs/family.toml` and prints what came of it, then draws the front.
 pub(crate) fn print() {
     let directory = tempfile::tempdir().unwrap();
     let other = directory.path().join("other");
     run(&format!("{REPOSITORY}/jobs/specs/family.toml"), &other, 1);
     let rows: Vec<Row> = alone(directory.path()).iter().map(|spec| row(spec, &other)).collect();
     print!("{}", table(&rows));
-    let front = run(&format!("{REPOSITORY}/jobs/specs/front.toml"), &directory.path().join("front"), 0);
+    front();
+}
+
+/// Runs `jobs/specs/front.toml` and draws FVU against L0.
+pub(crate) fn front() {
+    let directory = tempfile::tempdir().unwrap();
+    let done = run(&format!("{REPOSITORY}/jobs/specs/front.toml"), &directory.path().join("front"), 0);
     let plot = format!("{REPOSITORY}/docs/learners.svg");
-    fs::write(&plot, svg(&points(front["learners"].as_array().unwrap()))).unwrap();
+    fs::write(&plot, svg(&points(done["learners"].as_array().unwrap()))).unwrap();
     println!("\nplot: docs/learners.svg");
 }
 
@@ -138,10 +143,9 @@ fn points(learners: &[Value]) -> Points {
     let mut points = Points::new();
     for learner in learners {
         let of = |field: &str| learner["metrics"][field].as_f64();
-        let (Some(kind), Some(l0), Some(fvu)) = (learner["kind"].as_str(), of("l0"), of("heldout_fvu"))
-        else {
-            continue;
-        };
+        // A sweep calls its learners by the table's name and the value.
+        let kind = learner["name"].as_str().unwrap().split('-').next().unwrap();
+        let (Some(l0), Some(fvu)) = (of("l0"), of("heldout_fvu")) else { continue };
         if l0 >= 1.0 && fvu < 1.0 {
             points.entry(kind.to_owned()).or_default().push((l0, fvu));
         }
