@@ -60,7 +60,17 @@ fn quality(m: &Metrics) -> String {
 fn compared(m: &Metrics, a: &Amortisation) -> String {
     let side = |fvu, l0| format!("FVU {} at L0 {}", known(fvu, human::ratio), known(l0, per_row));
     let (encoder, coder) = (side(a.encoder_fvu, a.encoder_l0), side(m.heldout_fvu, m.l0));
-    format!("amortisation gap: own encoder {encoder}, {} {coder}", a.coder)
+    let text = format!(
+        "what the encoder loses against a search (amortisation gap): own encoder {encoder}, {} {coder}",
+        a.coder
+    );
+    if comparable(m, a) { text } else { format!("{text}; at another L0 the two say little of each other") }
+}
+
+/// Whether encoder and coder keep about as many latents: fewer explain less, whoever finds them.
+fn comparable(m: &Metrics, a: &Amortisation) -> bool {
+    let near = |(a, b): (f64, f64)| (a - b).abs() <= 0.1 * a.max(b);
+    a.encoder_l0.zip(m.l0).is_none_or(near)
 }
 
 fn per_row(l0: f64) -> String {

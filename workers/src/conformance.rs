@@ -54,16 +54,24 @@ pub fn rows(step: u64) -> Vec<f32> {
 }
 
 fn start(spec: &LearnerSpec, threads: usize) -> Box<dyn DictLearner> {
-    let (sample, beside, (input_widths, beside_widths)) = (rows(1000), beside(spec, 1000), widths(spec));
-    let files = files(spec);
+    build(spec, threads, &rows(1000), &beside(spec, 1000))
+}
+
+/// As it is built to go on from a checkpoint: nothing is calibrated again.
+fn start_without_sample(spec: &LearnerSpec) -> Box<dyn DictLearner> {
+    build(spec, 2, &[], &vec![Vec::new(); spec.columns().beside.len()])
+}
+
+fn build(spec: &LearnerSpec, threads: usize, sample: &[f32], beside: &[Vec<f32>]) -> Box<dyn DictLearner> {
+    let (files, (input_widths, beside_widths)) = (files(spec), widths(spec));
     let setup = Setup {
         files: &files,
         outside: spec.outside().map(|_| Arc::new(Squared) as _),
-        beside: &beside,
+        beside,
         input_widths: &input_widths,
         beside_widths: &beside_widths,
         scales: scales(spec, 3.0),
-        ..Setup::plain(&D_IN, STEPS, 7, &sample, Threads::new(threads).expect("threads start"))
+        ..Setup::plain(&D_IN, STEPS, 7, sample, Threads::new(threads).expect("threads start"))
     };
     spec.build(&setup).expect("the spec is valid")
 }
@@ -151,7 +159,7 @@ fn same_bytes_for_any_threads(spec: &LearnerSpec) {
 fn save_load_step_equals_step_step(spec: &LearnerSpec) {
     for stop in 0..STEPS {
         let bytes = trained(spec, 2, stop).save().to_bytes().expect("a state has bytes");
-        let mut resumed = start(spec, 2);
+        let mut resumed = start_without_sample(spec);
         resumed.load(&LearnerState::from_bytes(&bytes).expect("and is read back")).expect("and fits");
         for number in stop..STEPS {
             step(spec, &mut *resumed, number, LANES);

@@ -38,16 +38,16 @@ pub enum Bench {
 #[derive(Debug, Clone, Args)]
 pub struct Shape {
     /// Width of the vectors; that of the shards where --data is given
-    #[arg(long, default_value_t = 768)]
+    #[arg(long, default_value_t = 768, value_parser = one_or_more)]
     pub d: usize,
     /// Latents
-    #[arg(long, default_value_t = 24_576)]
+    #[arg(long, default_value_t = 24_576, value_parser = one_or_more)]
     pub n: usize,
     /// Latents kept per row
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 32, value_parser = one_or_more)]
     pub k: usize,
     /// Rows of a step
-    #[arg(long, default_value_t = 4096)]
+    #[arg(long, default_value_t = 4096, value_parser = one_or_more)]
     pub batch: usize,
     /// Kernel threads, 0 for one per core
     #[arg(long, default_value_t = 0)]
@@ -60,8 +60,16 @@ pub struct Shape {
     #[arg(long, default_value_t = 10)]
     pub warmup: usize,
     /// Rounds; the best counts
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = one_or_more)]
     pub rounds: usize,
+}
+
+fn one_or_more(text: &str) -> std::result::Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(e) => Err(e.to_string()),
+    }
 }
 
 /// What `learners` compares.

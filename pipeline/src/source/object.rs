@@ -99,7 +99,10 @@ pub(crate) fn store_fault(e: &object_store::Error, url: &str) -> Error {
         E::PermissionDenied { .. } | E::Unauthenticated { .. } => no_permission(&text, url),
         E::InvalidPath { .. } | E::NotSupported { .. } | E::NotImplemented { .. } => Error::spec(text),
         E::UnknownConfigurationKey { .. } => Error::spec(text),
-        _ if is_permission(e) => no_permission(&text, url),
+        _ if is(e, io::ErrorKind::PermissionDenied) => no_permission(&text, url),
+        _ if is(e, io::ErrorKind::NotADirectory) => {
+            Error::data(format!("is no file: {text}")).hint("a part of the path is a file, not a directory")
+        }
         _ => Error::retry(format!("the store failed: {text}")),
     };
     error.object(url)
@@ -116,10 +119,8 @@ fn sources(e: Fault<'_>) -> impl Iterator<Item = Fault<'_>> {
 }
 
 /// The local file system reports a refused open as a generic error around the system's own.
-fn is_permission(e: &object_store::Error) -> bool {
-    sources(e)
-        .filter_map(|e| e.downcast_ref::<io::Error>())
-        .any(|e| e.kind() == io::ErrorKind::PermissionDenied)
+fn is(e: &object_store::Error, kind: io::ErrorKind) -> bool {
+    sources(e).filter_map(|e| e.downcast_ref::<io::Error>()).any(|e| e.kind() == kind)
 }
 
 /// The error with its causes, each once: most outer texts already quote the inner ones.

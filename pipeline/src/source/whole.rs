@@ -38,6 +38,8 @@ mod tests {
         std::fs::write(&url, b"weights").unwrap();
         assert_eq!(whole(&url, "learner.base").await.unwrap(), b"weights");
         assert_eq!(whole(&format!("file://{url}"), "learner.base").await.unwrap(), b"weights");
+        let error = whole(&format!("{url}/cfg.json"), "learner.base").await.unwrap_err();
+        assert_eq!(error.kind, Kind::Data, "another try cannot help: {error}");
         let error = whole("ftp://host/x", "learner.base").await.unwrap_err();
         assert_eq!((error.kind, error.place().field.as_deref()), (Kind::Spec, Some("learner.base")));
     }

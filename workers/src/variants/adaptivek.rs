@@ -101,7 +101,11 @@ pub const INFO: LearnerInfo = LearnerInfo {
 impl LearnerConfig for AdaptiveK {
     fn build(&self, setup: &Setup) -> Result<Box<dyn DictLearner>, Invalid> {
         let labels = setup.beside.first().map_or(&[][..], |labels| &labels[..]);
-        let fit = || Probe::fit(setup.sample, setup.d_in, labels);
+        // A learner that goes on from a checkpoint is built without a sample, and reads its probe there.
+        let fit = || match setup.sample {
+            [] => Some(Probe::unknown(setup.d_in)),
+            sample => Probe::fit(sample, setup.d_in, labels),
+        };
         let probe = setup.threads.install(fit).map(|probe| probe.of_ten(self.most_complex));
         let reason = "has no number in any row of the calibration sample: some rows must be labelled";
         let probe = probe.ok_or(Invalid { field: "complexity", reason })?;
@@ -216,15 +220,17 @@ impl SaeVariant for Adaptive {
         let bits: Vec<u64> = self.probe.weights.iter().map(|w| w.to_bits()).collect();
         state.push_u64("probe", &bits);
         state.push_u64("probe_bias", &[self.probe.intercept.to_bits()]);
+        state.push_f64("probe_penalty", &[self.probe.penalty]);
         self.joint.iter().for_each(|joint| joint.save(state));
     }
 
     fn load(&mut self, state: &LearnerState) -> Result<(), Mismatch> {
         let weights = state.u64("probe", self.probe.weights.len())?;
         let intercept = f64::from_bits(state.u64("probe_bias", 1)?[0]);
+        let penalty = state.f64("probe_penalty", 1)?[0];
         self.joint = self.joint.as_ref().map(|joint| joint.read(state)).transpose()?;
         let weights = weights.into_iter().map(f64::from_bits).collect();
-        self.probe = Probe { weights, intercept, ..self.probe };
+        self.probe = Probe { weights, intercept, penalty };
         Ok(())
     }
 }

@@ -63,6 +63,9 @@ impl LearnerConfig for Guided {
     fn build(&self, setup: &Setup) -> Result<Box<dyn DictLearner>, Invalid> {
         let one_each = setup.beside_widths.iter().all(|&width| width == 1);
         Invalid::unless(one_each, "labels", "must name columns of one truth value per row")?;
+        let known = |labels: &Vec<f32>| labels.is_empty() || labels.iter().any(|&y| knows(f64::from(y)));
+        let all = setup.beside.iter().all(known);
+        Invalid::unless(all, "labels", "has a column without true, false, 0 or 1 in the calibration sample")?;
         Ok(Box::new(Sae::new(self.clone(), &self.sae(), setup)))
     }
 
@@ -90,6 +93,11 @@ impl LearnerConfig for Guided {
     }
 }
 
+/// Whether a number is a label: a truth value, or the probability of one.
+fn knows(label: f64) -> bool {
+    (0.0..=1.0).contains(&label)
+}
+
 impl Guided {
     /// Adds the cross-entropy of the reserved latents' pre-activations.
     fn guide<R: Real>(&self, loss: &mut Loss<R>) {
@@ -103,7 +111,7 @@ impl Guided {
             }
             let mut pairs = Vec::new();
             for (latent, labels) in step.beside.iter().enumerate() {
-                let Some(y) = labels.get(row).map(|y| y.f64()).filter(|y| !y.is_nan()) else { continue };
+                let Some(y) = labels.get(row).map(|y| y.f64()).filter(|&y| knows(y)) else { continue };
                 let z = vector::dot(&centred, &p.w_enc.value[latent * p.d_in..][..p.d_in])
                     + p.b_enc.value[latent];
                 let (cost, slope) = cross_entropy(z.f64(), y, self.positive_weight);
@@ -226,5 +234,19 @@ mod tests {
         let wins = positive.iter().map(|p| negative.iter().filter(|n| p > n).count()).sum::<usize>();
         let auc = wins as f64 / (positive.len() * negative.len()) as f64;
         assert!(auc >= 0.99, "AUC {auc}");
+    }
+
+    #[test]
+    fn labels_that_are_no_truth_values_are_refused() {
+        let sample = vec![0.5; 2 * F];
+        let build = |labels: [f32; 2]| {
+            let beside = [labels.to_vec()];
+            let threads = Threads::new(1).unwrap();
+            let setup =
+                Setup { beside: &beside, beside_widths: &[1], ..Setup::plain(&F, 10, 1, &sample, threads) };
+            learner(1.0).build(&setup).err().map(|e| e.field)
+        };
+        assert_eq!(build([2.5, f32::NAN]), Some("labels"));
+        assert_eq!(build([1.0, f32::NAN]), None);
     }
 }

@@ -37,7 +37,8 @@ use crate::{
 pub struct Supervised {
     /// Number of latents.
     pub n_latents: usize,
-    /// Column of the label, true or false (or 1 and 0), or with `classes` a class; null is unknown.
+    /// Column of the label, true or false (or 1 and 0), or with `classes` a class; null and other numbers
+    /// are unknown.
     pub label: String,
     /// Number of classes. More than 2: labels are 0, 1, … (another number is unknown), each with a score.
     #[serde(default = "classes")]
@@ -116,7 +117,15 @@ impl LearnerConfig for Supervised {
     fn build(&self, setup: &Setup) -> Result<Box<dyn DictLearner>, Invalid> {
         let one_each = setup.beside_widths.iter().all(|&width| width == 1);
         Invalid::unless(one_each, "label", "and covariates must be columns of one number per row")?;
-        Ok(Box::new(setup.threads.install(|| SupervisedLearner::new(self, setup))))
+        let learner = setup.threads.install(|| SupervisedLearner::new(self, setup));
+        let labels = setup.beside.first().map_or(&[][..], |labels| &labels[..]);
+        let known = labels.is_empty() || labels.iter().any(|&label| learner.score.knows(f64::from(label)));
+        Invalid::unless(
+            known,
+            "label",
+            "has no row of the calibration sample with one of the `classes` (0, 1, …; false and true are two)",
+        )?;
+        Ok(Box::new(learner))
     }
 
     fn validate(&self, _d_in: usize) -> Result<(), Invalid> {

@@ -29,6 +29,11 @@ impl Probe {
         Some(Probe { weights, intercept, penalty: penalty / labels.len() as f64 })
     }
 
+    /// Before anything was read.
+    pub(super) fn unknown(d: usize) -> Probe {
+        Probe { weights: vec![0.0; d], intercept: 0.0, penalty: 0.0 }
+    }
+
     /// The probe of a complexity from 0 to 10, given one of 0 to `most`.
     pub(super) fn of_ten(mut self, most: f64) -> Probe {
         vector::scale(10.0 / most, &mut self.weights);

@@ -56,8 +56,7 @@ impl Score {
 
     /// Whether a number is the label of a row.
     pub(super) fn knows(&self, label: f64) -> bool {
-        let class = label.fract() == 0.0 && label >= 0.0 && label < self.heads as f64;
-        label.is_finite() && (self.heads == 1 || class)
+        label.fract() == 0.0 && label >= 0.0 && label < self.heads.max(2) as f64
     }
 
     /// Of each row, `[rows, heads]`.

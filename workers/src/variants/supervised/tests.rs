@@ -12,6 +12,7 @@ use crate::{
     state::LearnerState,
     surrogate::{Decay, Statistics},
     toys,
+    variants::LearnerSpec,
 };
 
 const D: usize = 16;
@@ -286,3 +287,24 @@ fn says_which_field_is_wrong() {
 }
 
 mod multinomial;
+
+/// Seven is no class, and a loss is no truth value: nothing could be learned from them, so nothing is.
+#[test]
+fn labels_that_nobody_can_learn_from_are_refused() {
+    let sample = vec![0.5; 4 * 6];
+    let build = |labels: [f32; 4], classes: usize| {
+        let spec: LearnerSpec = serde_json::from_value(serde_json::json!({
+            "kind": "supervised", "n_latents": 4, "label": "y", "classes": classes
+        }))
+        .unwrap();
+        let beside = [labels.to_vec()];
+        let threads = Threads::new(1).unwrap();
+        let setup =
+            Setup { beside: &beside, beside_widths: &[1], ..Setup::plain(&6, 10, 1, &sample, threads) };
+        spec.build(&setup).err().map(|e| e.field)
+    };
+    assert_eq!(build([7.0, f32::NAN, 7.5, -1.0], 2), Some("label"));
+    assert_eq!(build([7.0, f32::NAN, 1.0, 0.0], 2), None);
+    assert_eq!(build([3.0, f32::NAN, 7.5, 4.0], 3), Some("label"));
+    assert_eq!(build([2.0, f32::NAN, 7.5, 4.0], 3), None);
+}
