@@ -98,6 +98,15 @@ impl LearnerState {
         Ok(bytes.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect())
     }
 
+    /// Rows of the tensor `name`, where only the state knows how many there are.
+    ///
+    /// # Errors
+    /// It is absent, or a single number.
+    pub fn rows(&self, name: &str) -> Result<usize, Mismatch> {
+        let rows = self.tensors.get(name).and_then(|tensor| tensor.shape.first().copied());
+        rows.ok_or_else(|| Mismatch(format!("there is no tensor `{name}` of rows")))
+    }
+
     fn tensor(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&[u8], Mismatch> {
         match self.tensors.get(name) {
             Some(t) if t.dtype == dtype && t.shape == shape => Ok(&t.bytes),
@@ -163,6 +172,7 @@ mod tests {
         assert_eq!(back.f64("mean", 2), Ok(vec![0.1, f64::NEG_INFINITY]));
         assert!(back.f32("w", &[4]).is_err());
         assert!(back.f32("v", &[4]).is_err());
+        assert_eq!((back.rows("w"), back.rows("v").is_err()), (Ok(2), true));
         assert!(LearnerState::from_bytes(b"not a safetensors file").is_err());
     }
 }

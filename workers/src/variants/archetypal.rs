@@ -75,7 +75,6 @@ const CANDIDATES: usize = 1024;
 
 impl LearnerConfig for Archetypal {
     fn build(&self, setup: &Setup) -> Result<Box<dyn DictLearner>, Invalid> {
-        Invalid::unless(!setup.sample.is_empty(), "candidates", "needs rows to be made from")?;
         Ok(Box::new(Sae::new(Mixer::of(self), &self.sae(), setup)))
     }
 
@@ -154,9 +153,13 @@ impl SaeVariant for Mixer {
 
     fn begin(&mut self, p: &mut Parameters<f32>, setup: &Setup) -> Vec<Extra<f32>> {
         let (d, n) = (p.d_in, p.n_latents());
-        let few = n.min(CANDIDATES).min(setup.sample.len() / d / 4).max(1);
-        let number = self.config.candidates.unwrap_or(few);
-        let mut candidates = centroids(Path::best(), setup.sample, d, number, CENTROIDS);
+        let few = |rows: usize| n.min(CANDIDATES).min(rows / 4).max(1);
+        let number = |rows| self.config.candidates.unwrap_or(few(rows));
+        let mut candidates = match setup.sample {
+            // A learner that goes on from a checkpoint reads its candidates there.
+            [] => vec![0.0; number(usize::MAX) * d],
+            sample => centroids(Path::best(), sample, d, number(sample.len() / d), CENTROIDS),
+        };
         candidates.chunks_mut(d).for_each(|c| vector::axpy(-1.0, &p.b_dec.value, c));
         self.hull = Hull::new(candidates, d, n, setup.seed);
         self.steps = setup.steps;
@@ -213,8 +216,8 @@ impl SaeVariant for Mixer {
 
     #[allow(clippy::cast_possible_truncation, reason = "candidates are few")]
     fn load(&mut self, state: &LearnerState) -> Result<(), Mismatch> {
-        let (n, d) = (self.hull.candidates.len() / self.hull.d, self.hull.d);
-        let candidates = state.f32("candidates", &[n, d])?;
+        let n = state.rows("candidates")?;
+        let candidates = state.f32("candidates", &[n, self.hull.d])?;
         let support = state.u64("support", self.hull.support.len())?;
         if support.iter().any(|&candidate| candidate >= n as u64) {
             return Err(Mismatch("tensor `support` names a candidate that is not there".to_owned()));
