@@ -120,6 +120,30 @@ impl<R: Real> Kernel for Axpy<'_, R> {
     }
 }
 
+/// Euclidean lengths of the rows of `x`, each of width `d`. Runs on the current rayon pool.
+pub fn norms_on<R: Real>(path: Path, x: &[R], d: usize) -> Vec<R> {
+    let blocks = x.par_chunks((LONG / d).max(1) * d);
+    blocks.flat_map_iter(|rows| path.run(Norms { rows, d })).collect()
+}
+
+struct Norms<'a, R> {
+    rows: &'a [R],
+    d: usize,
+}
+
+impl<R: Real> Kernel for Norms<'_, R> {
+    type Output = Vec<R>;
+
+    #[inline(always)]
+    fn run(self) -> Vec<R> {
+        let mut norms = Vec::with_capacity(self.rows.len() / self.d);
+        for row in self.rows.chunks_exact(self.d) {
+            norms.push(dot(row, row).sqrt());
+        }
+        norms
+    }
+}
+
 /// `y += x`.
 #[inline(always)]
 pub fn add<R: Real>(x: &[R], y: &mut [R]) {

@@ -9,7 +9,7 @@
 use rayon::prelude::*;
 
 use super::product::{self, Panels, transpose};
-use crate::kernels::{Path, Real, simd::Kernel, vector};
+use crate::kernels::{Path, Real, vector};
 
 /// Of past gradients.
 const MOMENTUM: f64 = 0.95;
@@ -30,23 +30,7 @@ pub fn step<R: Real>(path: Path, lr: f64, g: &[R], columns: usize, value: &mut [
     let direction = evened(path, sum, columns);
     let rows = value.len() / columns.max(1);
     let rate = R::of(-lr * (rows as f64 / columns.max(1) as f64).max(1.0).sqrt());
-    let pieces = value.par_chunks_mut(BLOCK).zip(direction.par_chunks(BLOCK));
-    pieces.for_each(|(value, direction)| path.run(Add { rate, direction, value }));
-}
-
-struct Add<'a, R> {
-    rate: R,
-    direction: &'a [R],
-    value: &'a mut [R],
-}
-
-impl<R: Real> Kernel for Add<'_, R> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        vector::axpy(self.rate, self.direction, self.value);
-    }
+    vector::axpy_on(path, rate, &direction, value);
 }
 
 /// `UVᵀ` of `m = UΣVᵀ`, `[rows, columns]`, nearly; zeros stay.

@@ -217,19 +217,17 @@ impl SaeVariant for Adaptive {
     }
 
     fn save(&self, state: &mut LearnerState) {
-        let bits: Vec<u64> = self.probe.weights.iter().map(|w| w.to_bits()).collect();
-        state.push_u64("probe", &bits);
-        state.push_u64("probe_bias", &[self.probe.intercept.to_bits()]);
+        state.push_f64("probe", &self.probe.weights);
+        state.push_f64("probe_bias", &[self.probe.intercept]);
         state.push_f64("probe_penalty", &[self.probe.penalty]);
         self.joint.iter().for_each(|joint| joint.save(state));
     }
 
     fn load(&mut self, state: &LearnerState) -> Result<(), Mismatch> {
-        let weights = state.u64("probe", self.probe.weights.len())?;
-        let intercept = f64::from_bits(state.u64("probe_bias", 1)?[0]);
+        let weights = state.f64("probe", self.probe.weights.len())?;
+        let intercept = state.f64("probe_bias", 1)?[0];
         let penalty = state.f64("probe_penalty", 1)?[0];
         self.joint = self.joint.as_ref().map(|joint| joint.read(state)).transpose()?;
-        let weights = weights.into_iter().map(f64::from_bits).collect();
         self.probe = Probe { weights, intercept, penalty };
         Ok(())
     }

@@ -7,16 +7,12 @@
 //! the pre-activations, and at harvest it is plain TopK. Scores are looked at among the 4·k largest
 //! pre-activations, which costs 8·d·k instead of a second dense product.
 
-use rayon::prelude::*;
-
 use super::{Invalid, LearnerConfig, LearnerInfo};
 use crate::{
     codes::Codes,
     kernels::{
         Real,
         encode::{Selected, Selection},
-        lanes::BLOCK_ROWS,
-        simd::Kernel,
         vector,
     },
     learner::{Beside, Columns, DictLearner, Dictionary, Role, Scales, Setup},
@@ -95,8 +91,7 @@ impl Gradient {
         let step = loss.step;
         let (gradient, d) = (&step.beside[0], step.parameters.d_in);
         let along = loss.against_atoms(codes, gradient).along_atoms;
-        let blocks = gradient.par_chunks(BLOCK_ROWS * d);
-        let norms: Vec<R> = blocks.flat_map_iter(|rows| step.path.run(Norms { rows, d })).collect();
+        let norms = vector::norms_on(step.path, gradient, d);
         let mut scores = Vec::with_capacity(values.len());
         for (row, &norm) in norms.iter().enumerate() {
             let beta = if norm > R::ZERO { R::of(self.beta) / norm } else { R::ZERO };
@@ -107,25 +102,6 @@ impl Gradient {
             }
         }
         scores
-    }
-}
-
-/// Euclidean lengths of some rows of width `d`.
-struct Norms<'a, R> {
-    rows: &'a [R],
-    d: usize,
-}
-
-impl<R: Real> Kernel for Norms<'_, R> {
-    type Output = Vec<R>;
-
-    #[inline(always)]
-    fn run(self) -> Vec<R> {
-        let mut norms = Vec::with_capacity(self.rows.len() / self.d);
-        for row in self.rows.chunks_exact(self.d) {
-            norms.push(vector::dot(row, row).sqrt());
-        }
-        norms
     }
 }
 

@@ -20,7 +20,6 @@ use crate::{
     kernels::{
         Real,
         encode::{Selected, Selection},
-        simd::Kernel,
         vector,
     },
     learner::{DictLearner, Dictionary, Scales, Setup},
@@ -133,34 +132,10 @@ pub(super) fn forward<'b, 'l, 'r, R: Real>(
     loss.push(main);
 }
 
-/// Atoms one task measures.
-const BLOCK_ATOMS: usize = 64;
-
-/// Norms of atoms of width `d`.
-struct Norms<'a, R> {
-    atoms: &'a [R],
-    d: usize,
-}
-
-impl<R: Real> Kernel for Norms<'_, R> {
-    type Output = Vec<R>;
-
-    #[inline(always)]
-    fn run(self) -> Vec<R> {
-        let mut norms = Vec::with_capacity(self.atoms.len() / self.d);
-        for atom in self.atoms.chunks_exact(self.d) {
-            norms.push(vector::dot(atom, atom).sqrt());
-        }
-        norms
-    }
-}
-
 /// `weight·Σ f‖d‖` per row. An atom pays for its norm as well: `∂/∂d = weight·Σf·d/‖d‖`.
 fn charge_norms<R: Real>(loss: &mut Loss<R>, part: &mut Part<R>, weight: f64) {
     let p = loss.step.parameters;
-    let (path, d) = (loss.step.path, p.d_out());
-    let of = |atoms| path.run(Norms { atoms, d });
-    let norms: Vec<R> = p.w_dec.value.par_chunks(BLOCK_ATOMS * d).flat_map_iter(of).collect();
+    let norms = vector::norms_on(loss.step.path, &p.w_dec.value, p.d_out());
     loss.penalise(part, weight, |latent, value| (value * norms[latent], norms[latent]));
     let rate = R::of(weight / loss.step.rows().max(1) as f64);
     let mut pull = part.codes.sum_by_latent(part.values.iter().copied());
