@@ -93,7 +93,7 @@ documentation() {
 
 rust_tests() {
     if cargo nextest --version >/dev/null 2>&1; then
-        cargo nextest run --release --workspace --no-fail-fast
+        cargo nextest run --config-file tests/nextest.toml --release --workspace --no-fail-fast
     else
         cargo test --release --workspace --all-targets --no-fail-fast
     fi

@@ -112,6 +112,12 @@ const WORDS: &[(&str, &str, &[&str], &str)] = &[
         &["pipeline/src/sink/output.rs"],
         "nothing that is written depends on the clock",
     ),
+    (
+        "workers",
+        "get_or_init",
+        &["workers/src/made.rs"],
+        "a kernel thread that waits may be handed work that waits for it: `Made` never waits",
+    ),
 ];
 
 #[test]

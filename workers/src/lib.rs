@@ -15,6 +15,7 @@ pub mod interp;
 pub mod kernels;
 pub mod learner;
 pub mod linear;
+pub mod made;
 pub mod memory;
 #[cfg(test)]
 pub(crate) mod planted;

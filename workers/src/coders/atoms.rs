@@ -1,13 +1,12 @@
 //! Frozen atoms made ready for coders: packed for products, with their Gram matrix where it fits.
 
-use std::sync::OnceLock;
-
 use rayon::prelude::*;
 
 use super::{AnyCoder, Gram};
 use crate::{
     codes::Codes,
     kernels::{Path, gather, product::Panels, simd::Kernel, vector},
+    made::Made,
     threads::Threads,
 };
 
@@ -22,13 +21,13 @@ pub struct CodedAtoms {
     b_dec: Vec<f32>,
     path: Path,
     threads: Threads,
-    ready: OnceLock<(Panels<f32>, Option<Vec<f32>>)>,
+    ready: Made<(Panels<f32>, Option<Vec<f32>>)>,
 }
 
 impl CodedAtoms {
     /// `atoms` is `[n_latents, d]`, `b_dec` `[d]`.
     pub fn new(atoms: Vec<f32>, b_dec: Vec<f32>, threads: Threads) -> Self {
-        CodedAtoms { d: b_dec.len(), atoms, b_dec, path: Path::best(), threads, ready: OnceLock::new() }
+        CodedAtoms { d: b_dec.len(), atoms, b_dec, path: Path::best(), threads, ready: Made::default() }
     }
 
     /// Width of the vectors.
@@ -55,7 +54,7 @@ impl CodedAtoms {
     /// its codes are multiplied with the norm.
     pub fn encode(&self, coder: &AnyCoder<f32>, unit: bool, x: &[f32]) -> Codes {
         self.threads.install(|| {
-            let (panels, stored) = self.ready.get_or_init(|| self.prepare());
+            let (panels, stored) = self.ready.get(|| self.prepare());
             let gram = Gram::new(&self.atoms, self.d, stored.as_deref());
             let mut centred = x.to_vec();
             let tasks = centred.par_chunks_mut(64 * self.d);

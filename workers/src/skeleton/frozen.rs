@@ -1,7 +1,5 @@
 //! A sparse autoencoder that no longer changes: one product with the vector, a selection, a gather.
 
-use std::sync::OnceLock;
-
 use serde_json::{Value, json};
 
 use crate::{
@@ -13,6 +11,7 @@ use crate::{
         gather, vector,
     },
     learner::{Dictionary, LinearEncoder, Mismatch},
+    made::Made,
     threads::Threads,
 };
 
@@ -120,7 +119,7 @@ pub struct FrozenSae {
     centre: Vec<f32>,
     exported: Exported,
     /// Made from the first rows, kept for all blocks.
-    quantised: OnceLock<Option<Quantised>>,
+    quantised: Made<Option<Quantised>>,
 }
 
 impl FrozenSae {
@@ -134,7 +133,7 @@ impl FrozenSae {
     pub fn with_export(inference: Inference, parameters: FrozenParameters, exported: Exported) -> Self {
         let zeros = || vec![0.0; parameters.d_in];
         let centre = if parameters.pre_bias { parameters.b_dec.clone() } else { zeros() };
-        let (path, quantised) = (Path::best(), OnceLock::new());
+        let (path, quantised) = (Path::best(), Made::default());
         FrozenSae { inference, path, parameters, centre, exported, quantised }
     }
 
@@ -163,7 +162,7 @@ impl Dictionary for FrozenSae {
         let screen = p.threads.screen();
         p.threads.install(|| {
             if screen.available() && matches!(self.inference, Inference::TopK(_)) {
-                let made = self.quantised.get_or_init(|| encoder.quantise(self.path, x, &self.centre));
+                let made = self.quantised.get(|| encoder.quantise(self.path, x, &self.centre));
                 encoder = made.as_ref().map_or(encoder, |quantised| encoder.with(quantised));
             }
             encoder.select(self.path, screen, x, &self.centre, self.inference.selection()).codes
