@@ -7,6 +7,7 @@ use atomflow_workers::variants::{self, absent::ABSENT};
 
 use crate::{
     bench::{self, Bench},
+    cards::cards,
     cli::{Cli, Command, ConvertArgs, JobArgs, ResumeArgs, RunArgs},
     json,
     progress::Progress,
@@ -34,20 +35,20 @@ pub fn run(cli: &Cli) -> Result<()> {
 
 fn check(args: &JobArgs, json: bool) -> Result<()> {
     let (spec, document) = JobSpec::read(&args.spec, &args.change.sets())?;
-    let plan = run::check(&spec.job, &spec.runtime).map_err(|error| document.locate(error))?;
+    let plan = run::check(&spec.job, &spec.runtime, cards()).map_err(|error| document.locate(error))?;
     stdout::write(&if json { json::line(Some("ok"), &plan)? } else { report::plan(&spec, &plan) })
 }
 
 fn start(args: &RunArgs, json: bool) -> Result<()> {
     let (spec, document) = JobSpec::read(&args.spec, &args.change.sets())?;
     let out = args.out.as_ref().unwrap_or(&spec.out);
-    watched(json, |progress| run::run(&spec.job, &spec.runtime, out, progress))
+    watched(json, |progress| run::run(&spec.job, &spec.runtime, cards(), out, progress))
         .map_err(|error| document.locate(error))
 }
 
 fn resume(args: &ResumeArgs, json: bool) -> Result<()> {
     let runtime = spec::resumed_runtime(&args.change.sets())?;
-    watched(json, |progress| run::resume(&args.run, &runtime, progress))
+    watched(json, |progress| run::resume(&args.run, &runtime, cards(), progress))
 }
 
 /// Runs `work` under a progress display and reports its outcome.

@@ -8,6 +8,7 @@
 //! Standard output carries the result and nothing else; everything else goes to standard error.
 
 pub mod bench;
+pub mod cards;
 pub mod cli;
 pub mod commands;
 pub mod crash;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use atomflow_schemas::manifest::LearnerFailure;
-use atomflow_workers::interp::HarvestSpec;
+use atomflow_workers::{card::Precision, interp::HarvestSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +37,8 @@ pub struct Job {
     pub harvest: HarvestSpec,
 }
 
-/// `[runtime]`: how the job is run. Nothing here changes a byte of the result.
+/// `[runtime]`: how the job is run. Nothing here changes a byte of the result, but for the card: sums run
+/// in another order there, and a `precision` below f32 rounds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RuntimeSpec {
@@ -45,15 +46,26 @@ pub struct RuntimeSpec {
     pub workers: usize,
     /// Kernel threads; 0 means one per core.
     pub threads: usize,
-    /// Where steps run: `cpu`.
+    /// Where steps run: `cpu`, `cuda:0` for one card, `cuda:*` for all; learners take turns on them.
     pub device: String,
+    /// How a card multiplies rows and encoder: `f32` exactly, `tf32` or `bf16` on tensor cores.
+    pub precision: Precision,
     /// Windows between two checkpoints.
     pub checkpoint_windows: usize,
 }
 
+/// The device that is always there.
+pub const CPU: &str = "cpu";
+
 impl Default for RuntimeSpec {
     fn default() -> Self {
-        RuntimeSpec { workers: 1, threads: 0, device: "cpu".to_owned(), checkpoint_windows: 4 }
+        RuntimeSpec {
+            workers: 1,
+            threads: 0,
+            device: CPU.to_owned(),
+            precision: Precision::F32,
+            checkpoint_windows: 4,
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! One learner while it learns: which part of a row it sees, at which scale, and what its window came to.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use atomflow_workers::{
+    card::Card,
     learner::{ActivationBatch, BatchFacts, DictLearner, Scales, StepReport},
     skeleton::outside::Outside,
     threads::Threads,
@@ -77,6 +78,8 @@ pub struct Seat {
     pub dictionary: Box<dyn DictLearner>,
     /// What it runs on.
     pub hold: Hold,
+    /// The card it learns on, if that is not the CPU.
+    pub card: Option<Arc<dyn Card>>,
     /// Who computes its loss, if that is somebody else.
     pub outside: Option<Outside>,
 }
@@ -123,6 +126,11 @@ impl Seat {
             return Error::retry(format!("no loss for step {number}: {reason}"))
                 .field(format!("{}.outside", self.field))
                 .hint("start the process that computes the loss, then `atomflow resume`");
+        }
+        if let Some(reason) = self.card.as_ref().and_then(|card| card.lost()) {
+            return Error::retry(format!("the card was lost at step {number}: {reason}"))
+                .field("runtime.device")
+                .hint("what was committed is safe: `atomflow resume`, on another card if this one stays away");
         }
         Error::spec(format!("diverged at step {number}: the loss is not finite"))
             .field(format!("{}.schedule.lr", self.field))

@@ -1,10 +1,11 @@
 //! The two traits the pipeline knows: a learner while it learns, a dictionary once it is frozen.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    card::Card,
     codes::Codes,
     export::ExportedFile,
     kernels::{Path, lanes},
@@ -91,6 +92,8 @@ pub struct Setup<'a> {
     pub files: &'a BTreeMap<String, Vec<u8>>,
     /// Who computes its loss, if it asked for somebody.
     pub outside: Option<Outside>,
+    /// The card it learns on, if that is not the CPU.
+    pub card: Option<Arc<dyn Card>>,
     /// Kernel threads.
     pub threads: Threads,
 }
@@ -110,6 +113,7 @@ impl<'a> Setup<'a> {
             scales: Scales::of(1.0),
             files: &NOTHING,
             outside: None,
+            card: None,
             threads,
         }
     }

@@ -5,6 +5,7 @@
 //! speak. Nothing here sees a path, a stream, a clock or an environment variable.
 
 pub mod batchwise;
+pub mod card;
 pub mod coders;
 pub mod codes;
 #[cfg(any(test, feature = "conformance"))]

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use atomflow_workers::card::NoCards;
 use atomflow_pipeline::{
     Error, Result,
     run::{self, Event, Job, RuntimeSpec, Watch},
@@ -68,6 +69,6 @@ fn seconds(sweep: &Sweep, url: &str, learner: &serde_json::Value, out: &std::pat
     let runtime =
         RuntimeSpec { workers: sweep.stream.workers, threads: shape.threads, ..RuntimeSpec::default() };
     let began = Instant::now();
-    run::run(&job, &runtime, &out.display().to_string(), Arc::new(Silent))?;
+    run::run(&job, &runtime, &NoCards, &out.display().to_string(), Arc::new(Silent))?;
     Ok(began.elapsed().as_secs_f64())
 }

@@ -9,7 +9,7 @@ use atomflow_pipeline::{
     Error, Result,
     calibrate::NormalizeSpec,
     plan::PlanSpec,
-    run::{Job, RuntimeSpec},
+    run::{CPU, Job, RuntimeSpec},
     source::{Columns, FilterSpec, SourceSpec},
 };
 use atomflow_workers::{interp::HarvestSpec, variants::LearnerSpec};
@@ -47,12 +47,13 @@ pub(super) fn runtime(spec: &RuntimeSpec) -> Result<()> {
     within("runtime.workers", spec.workers, 1..=256, "one worker per device or socket is usual")?;
     within("runtime.threads", spec.threads, 0..=1024, "0 means one kernel thread per core")?;
     within("runtime.checkpoint_windows", spec.checkpoint_windows, 1..=COUNT_MAX, "4 is the default")?;
-    let known = spec.device == "cpu";
+    let card = |index: &str| index == "*" || index.parse::<u16>().is_ok();
+    let known = spec.device == CPU || spec.device.strip_prefix("cuda:").is_some_and(card);
     ensure(
         known,
         "runtime.device",
-        || format!("`{}` is not a device of this build", spec.device),
-        "valid: cpu",
+        || format!("`{}` is not the name of a device", spec.device),
+        "valid: cpu, cuda:0 (or another number), cuda:*; `atomflow devices` lists what is there",
     )
 }
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use atomflow_workers::{
+    card::Cards,
     kernels::{
         Path,
         encode::{Encoder, Screen, Selection},
@@ -12,6 +13,7 @@ use atomflow_workers::{
 };
 
 use super::{
+    device,
     files::Files,
     learner::{self, Size},
     plan, run_id, tokio_runtime,
@@ -28,8 +30,8 @@ use crate::{
 ///
 /// # Errors
 /// Whatever would stop the run before its first step.
-pub fn check(job: &Job, runtime: &RuntimeSpec) -> Result<CheckReport> {
-    super::device(&runtime.device)?;
+pub fn check(job: &Job, runtime: &RuntimeSpec, cards: &dyn Cards) -> Result<CheckReport> {
+    device::open(job, runtime, cards)?;
     let tokio = tokio_runtime()?;
     let manifest = tokio.block_on(scan_columns(&job.source, &job.columns()?))?;
     let plan = plan(job, &manifest)?;

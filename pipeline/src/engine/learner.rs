@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use atomflow_schemas::manifest::LearnerFailure;
 use atomflow_workers::{
+    card::Card,
     learner::{DictLearner, Setup},
     skeleton::outside::Outside,
     threads::Threads,
@@ -39,6 +40,8 @@ pub(super) struct Learner {
     pub(super) output: Output,
     /// What it runs on.
     pub(super) hold: Hold,
+    /// The card it learns on, if that is not the CPU.
+    pub(super) card: Option<Arc<dyn Card>>,
     /// Who computes its loss, if that is somebody else.
     pub(super) outside: Option<Outside>,
 }
@@ -53,7 +56,7 @@ pub(super) fn learners(
     manifest: &Manifest,
     run: &str,
     output: &Output,
-    threads: &Threads,
+    (threads, cards): (&Threads, &[Arc<dyn Card>]),
 ) -> Result<Vec<Learner>> {
     let several = job.learner.are_several();
     let place = |is: Resolved| {
@@ -66,9 +69,12 @@ pub(super) fn learners(
             let names = is.spec.columns().beside.into_iter().map(|beside| beside.name).collect();
             Arc::new(Socket::new(&address, names)) as Outside
         });
-        Ok(Learner { is, sight, run, output, hold: Hold::new(threads), outside })
+        Ok(Learner { is, sight, run, output, hold: Hold::new(threads), card: None, outside })
     };
-    job.learners()?.into_iter().map(place).collect()
+    let mut learners = job.learners()?.into_iter().map(place).collect::<Result<Vec<_>>>()?;
+    // In turns: a card that several learners share holds them all.
+    learners.iter_mut().zip(cards.iter().cycle()).for_each(|(learner, card)| learner.card = Some(card.clone()));
+    Ok(learners)
 }
 
 /// What a learner costs by.
@@ -133,6 +139,7 @@ impl Engine {
             scales: calibration.scales(),
             files: &self.files.contents,
             outside: learner.outside.clone(),
+            card: learner.card.clone(),
             threads: learner.hold.threads().clone(),
         };
         let invalid = |e: atomflow_workers::variants::Invalid| {

@@ -3,6 +3,7 @@
 
 mod check;
 mod checkpoints;
+mod device;
 mod ending;
 mod files;
 mod freezing;
@@ -19,7 +20,7 @@ mod training;
 use std::{sync::Arc, time::Instant};
 
 use atomflow_schemas::manifest::{FORMAT, InputFile, RunRecord};
-use atomflow_workers::{kernels::Path, threads::Threads};
+use atomflow_workers::{card::Cards, threads::Threads};
 use files::Files;
 use learner::Learner;
 use sha2::{Digest, Sha256};
@@ -47,6 +48,8 @@ struct Engine {
     runtime: RuntimeSpec,
     tokio: Runtime,
     threads: Threads,
+    /// What runs the steps: vector instructions of the CPU, or a kind of card and its arithmetic.
+    arithmetic: String,
     output: Output,
     generation: Generation,
     manifest: Arc<Manifest>,
@@ -63,7 +66,13 @@ struct Engine {
 ///
 /// # Errors
 /// Of every kind; nothing that was committed is lost or altered.
-pub fn run(job: &Job, runtime: &RuntimeSpec, out: &str, watch: Arc<dyn Watch>) -> Result<Outcome> {
+pub fn run(
+    job: &Job,
+    runtime: &RuntimeSpec,
+    cards: &dyn Cards,
+    out: &str,
+    watch: Arc<dyn Watch>,
+) -> Result<Outcome> {
     let tokio = tokio_runtime()?;
     let output = Output::new(Location::open(out)?);
     if let Some(outcome) = finished(&tokio, &output, Some(job))? {
@@ -71,21 +80,26 @@ pub fn run(job: &Job, runtime: &RuntimeSpec, out: &str, watch: Arc<dyn Watch>) -
         watch.event(&Event::Note { message });
         return Ok(outcome);
     }
-    Engine::open(job, runtime, tokio, output, watch)?.go()
+    Engine::open(job, (runtime, cards), tokio, output, watch)?.go()
 }
 
 /// Continues the run in `out`.
 ///
 /// # Errors
 /// There is no run, or as for [`run`].
-pub fn resume(out: &str, runtime: &RuntimeSpec, watch: Arc<dyn Watch>) -> Result<Outcome> {
+pub fn resume(
+    out: &str,
+    runtime: &RuntimeSpec,
+    cards: &dyn Cards,
+    watch: Arc<dyn Watch>,
+) -> Result<Outcome> {
     let tokio = tokio_runtime()?;
     let output = Output::new(Location::open(out)?);
     if let Some(outcome) = finished(&tokio, &output, None)? {
         return Ok(outcome);
     }
     let job = ending::job_of(&record(&tokio, &output)?)?;
-    Engine::open(&job, runtime, tokio, output, watch)?.go()
+    Engine::open(&job, (runtime, cards), tokio, output, watch)?.go()
 }
 
 /// How far the run in `out` is.
@@ -149,13 +163,13 @@ fn run_id(job: &Job, plan: &Plan, files: &[InputFile]) -> Result<String> {
 impl Engine {
     fn open(
         job: &Job,
-        runtime: &RuntimeSpec,
+        (runtime, cards): (&RuntimeSpec, &dyn Cards),
         tokio: Runtime,
         output: Output,
         watch: Arc<dyn Watch>,
     ) -> Result<Engine> {
         let began = Instant::now();
-        device(&runtime.device)?;
+        let cards = device::open(job, runtime, cards)?;
         let manifest = Arc::new(tokio.block_on(scan_columns(&job.source, &job.columns()?))?);
         let plan = Arc::new(plan(job, &manifest)?);
         let files = tokio.block_on(Files::read(&job.learners()?))?;
@@ -172,9 +186,10 @@ impl Engine {
         };
         tokio.block_on(output.probe())?;
         let resumed = tokio.block_on(commit::open_run(&output, &record))? == commit::Opened::Resumed;
-        let generation = tokio.block_on(Generation::claim(&output))?;
+        let arithmetic = device::arithmetic(&cards);
+        let generation = tokio.block_on(Generation::claim_with(&output, &arithmetic))?;
         let threads = Threads::new(runtime.threads).map_err(|e| Error::retry(e.to_string()))?;
-        let learners = learner::learners(job, &manifest, &run, &output, &threads)?;
+        let learners = learner::learners(job, &manifest, &run, &output, (&threads, &cards))?;
         let failures = Failures::new(learners.len());
         watch.event(&Event::Started { run: run.clone(), out: output.url(""), resumed });
         let (job, runtime) = (job.clone(), runtime.clone());
@@ -183,6 +198,7 @@ impl Engine {
             runtime,
             tokio,
             threads,
+            arithmetic,
             output,
             generation,
             manifest,
@@ -205,11 +221,10 @@ impl Engine {
         }
         let before = commit::read_generation(&self.output, self.generation.number - 1);
         let before = self.tokio.block_on(before)?.map(|record| record.simd).unwrap_or_default();
-        let now = Path::best().name();
-        if !before.is_empty() && before != now {
-            self.note(format!(
-                "the process before ran on {before} instructions, this one runs on {now}: the bytes are the same"
-            ));
+        let now = &self.arithmetic;
+        if !before.is_empty() && before != *now {
+            let bytes = device::compared(&before, now);
+            self.note(format!("the process before ran on {before}, this one runs on {now}: {bytes}"));
         }
         Ok(())
     }
@@ -250,14 +265,4 @@ fn plan(job: &Job, manifest: &Manifest) -> Result<Plan> {
     let filter = RowFilter::new(&job.source.filter, job.plan.heldout, job.seed);
     filter.check(&manifest.has)?;
     job.plan.plan(manifest, job.seed)
-}
-
-/// Where steps run. The CPU is the only device of this build.
-fn device(name: &str) -> Result<()> {
-    match name {
-        "cpu" => Ok(()),
-        other => Err(Error::spec(format!("there is no device `{other}` in this build"))
-            .field("runtime.device")
-            .hint("use \"cpu\"")),
-    }
 }

@@ -126,8 +126,8 @@ impl Engine {
         let view = View { sight: self.learners[at].sight.clone(), scales: calibration.scales() };
         let field = self.learners[at].is.field.clone();
         let hold = self.learners[at].hold.clone();
-        let outside = self.learners[at].outside.clone();
-        Seat { learner: at, view, sums: Default::default(), field, dictionary, hold, outside }
+        let (card, outside) = (self.learners[at].card.clone(), self.learners[at].outside.clone());
+        Seat { learner: at, view, sums: Default::default(), field, dictionary, hold, card, outside }
     }
 
     /// Estimates the constants of each learner; those of the same columns and scale share them.

@@ -44,9 +44,14 @@ pub enum Opened {
 impl Generation {
     /// Takes over the run: from now on no older process can commit.
     pub async fn claim(output: &Output) -> Result<Generation> {
+        Generation::claim_with(output, Path::best().name()).await
+    }
+
+    /// [`Generation::claim`] by a process that computes with `arithmetic`.
+    pub async fn claim_with(output: &Output, arithmetic: &str) -> Result<Generation> {
         let mut number = newest_generation(output).await? + 1;
         loop {
-            let (writer, simd) = (output.writer.clone(), Path::best().name().to_owned());
+            let (writer, simd) = (output.writer.clone(), arithmetic.to_owned());
             let record = GenerationRecord { format: FORMAT, generation: number, writer, simd };
             match output.create(&generation_path(number), encode(&record)?).await? {
                 Created::New | Created::Ours => return Ok(Generation { number }),

@@ -65,6 +65,21 @@ pub enum Selection<'a, R> {
     Above(&'a [R]),
 }
 
+impl<R: Real> Selection<'_, R> {
+    /// The same as a card takes it; thresholds are kept in `room`.
+    pub fn narrow<'r>(&self, room: &'r mut Vec<f32>) -> Selection<'r, f32> {
+        match *self {
+            Selection::TopK(k) => Selection::TopK(k),
+            Selection::AbsTopK(k) => Selection::AbsTopK(k),
+            Selection::BatchTopK(k) => Selection::BatchTopK(k),
+            Selection::Above(thresholds) => {
+                room.extend_from_slice(&R::narrow(thresholds));
+                Selection::Above(room)
+            }
+        }
+    }
+}
+
 /// A second selection from the same pre-activations: of each row the `k` largest positive ones among
 /// some latents.
 #[derive(Debug, Clone, Copy)]
@@ -86,6 +101,15 @@ pub struct Selected<R> {
     pub threshold: Option<R>,
     /// What the pre-screen did; zeros where there was none.
     pub screening: Screening,
+}
+
+impl Selected<f32> {
+    /// What a card selected.
+    pub fn widen<R: Real>(self) -> Selected<R> {
+        let Selected { codes, values, threshold, screening } = self;
+        let threshold = threshold.map(|threshold| R::of(f64::from(threshold)));
+        Selected { codes, values: R::widen(values), threshold, screening }
+    }
 }
 
 /// Encoder weights where they lie in the learner: panels are packed as they are used, so that no

@@ -1,6 +1,6 @@
 //! `f32` for work, `f64` for golden numbers: the same source for both.
 
-use std::{fmt::Debug, iter::Sum};
+use std::{borrow::Cow, fmt::Debug, iter::Sum};
 
 /// The float type a kernel runs on.
 pub trait Real:
@@ -34,10 +34,14 @@ pub trait Real:
     fn of(value: f64) -> Self;
     /// Exact value.
     fn f64(self) -> f64;
+    /// The values as a card takes them.
+    fn narrow(values: &[Self]) -> Cow<'_, [f32]>;
+    /// Values that a card gave.
+    fn widen(values: Vec<f32>) -> Vec<Self>;
 }
 
 macro_rules! real {
-    ($t:ty) => {
+    ($t:ty, $narrow:expr, $widen:expr) => {
         impl Real for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -61,9 +65,21 @@ macro_rules! real {
             fn f64(self) -> f64 {
                 self.into()
             }
+            fn narrow(values: &[Self]) -> Cow<'_, [f32]> {
+                $narrow(values)
+            }
+            fn widen(values: Vec<f32>) -> Vec<Self> {
+                $widen(values)
+            }
         }
     };
 }
 
-real!(f32);
-real!(f64);
+/// Golden numbers never lie on a card.
+#[allow(clippy::cast_possible_truncation, reason = "a card computes in f32")]
+fn rounded(values: &[f64]) -> Cow<'_, [f32]> {
+    values.iter().map(|&v| v as f32).collect()
+}
+
+real!(f32, Cow::Borrowed, std::convert::identity);
+real!(f64, rounded, |values: Vec<f32>| values.into_iter().map(f64::from).collect());

@@ -5,11 +5,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    gradient::Term,
-    objective::{Loss, Part},
-};
-use crate::kernels::{Real, encode::Selected, residual::Coded, vector};
+use super::objective::{Loss, Part};
+use crate::kernels::{Real, encode::Selected, vector};
 
 /// How strongly dead latents are taught.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -41,19 +38,15 @@ impl AuxK {
         if idle || scatter <= 0.0 || !scatter.is_finite() {
             return;
         }
-        let p = step.parameters;
         let Selected { codes, mut values, .. } = loss.select_dead();
-        let nothing = vec![R::ZERO; p.d_out()];
-        let coded = Coded { codes: &codes, values: &values, w_dec: &p.w_dec.value, offset: &nothing };
-        let left = loss.residual_of_dead(&main.e, &coded);
+        let left = loss.residual_of_dead(&main.e, &codes, &values);
         let few = (step.dead.len() as f64 / self.k as f64).min(1.0);
         let rate = R::of(-2.0 * self.coefficient * few / scatter);
         let mut slope = left.along_atoms;
         vector::scale(rate, &mut slope);
         vector::scale(rate, &mut values);
-        let term = Term::new(&codes, &values, &slope, left.e);
-        let term = term.shared_rows(step.path, step.dead, step.lanes, step.x, loss.centre());
-        loss.add_aux(self.coefficient, few * left.moments.squared_norm / scatter, term);
+        loss.add_aux(self.coefficient, few * left.moments.squared_norm / scatter);
+        loss.push_dead(codes, values, slope, left.e);
     }
 }
 

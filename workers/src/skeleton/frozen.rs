@@ -1,8 +1,11 @@
 //! A sparse autoencoder that no longer changes: one product with the vector, a selection, a gather.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use crate::{
+    card::{Card, Encodes},
     codes::Codes,
     export::{self, ExportedFile},
     kernels::{
@@ -32,6 +35,8 @@ pub struct FrozenParameters {
     pub b_dec: Vec<f32>,
     /// Kernel threads.
     pub threads: Threads,
+    /// The card that encodes, if that is not the CPU.
+    pub card: Option<Arc<dyn Card>>,
 }
 
 impl FrozenParameters {
@@ -118,6 +123,8 @@ pub struct FrozenSae {
     /// What is subtracted before encoding, `[d_in]`.
     centre: Vec<f32>,
     exported: Exported,
+    /// Where codes are found, if not here.
+    card: Option<Box<dyn Encodes>>,
     /// Made from the first rows, kept for all blocks.
     quantised: Made<Option<Quantised>>,
 }
@@ -133,8 +140,8 @@ impl FrozenSae {
     pub fn with_export(inference: Inference, parameters: FrozenParameters, exported: Exported) -> Self {
         let zeros = || vec![0.0; parameters.d_in];
         let centre = if parameters.pre_bias { parameters.b_dec.clone() } else { zeros() };
-        let (path, quantised) = (Path::best(), Made::default());
-        FrozenSae { inference, path, parameters, centre, exported, quantised }
+use std::sync::Arc;
+
     }
 
     /// The parameters.
@@ -157,6 +164,9 @@ impl Dictionary for FrozenSae {
     }
 
     fn encode(&self, x: &[f32]) -> Codes {
+        if let Some(card) = &self.card {
+            return card.encode(x);
+        }
         let p = &self.parameters;
         let mut encoder = Encoder::all(&p.w_enc, &p.b_enc, p.d_in);
         let screen = p.threads.screen();

@@ -127,6 +127,7 @@ impl<R: Real> Case<R> {
             lanes::moments(self.path, target, p.d_out(), &self.lanes).scatter(self.x.len() / p.d_in);
         let step = Step {
             path: self.path,
+            card: None,
             screen: Screen::Off,
             parameters: p,
             x: &self.x,

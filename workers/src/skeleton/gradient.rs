@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::rooms::Rooms;
 use crate::{
+    card::CardTerm,
     codes::Codes,
     kernels::{
         Path, Real,
@@ -63,6 +64,8 @@ pub struct Gradient<'a, R> {
     pub pre_bias: bool,
     /// The terms of the loss.
     pub terms: Vec<Term<R>>,
+    /// The terms of a learner on a card, which has no others.
+    pub card_terms: Vec<CardTerm>,
     /// Gradient of `b_dec` through the decoder, `[d_out]`.
     pub offset: Vec<f64>,
     /// What the gradient of `b_enc` has beside the sum of the encoder weights, `[n_latents]`.

@@ -18,6 +18,7 @@ pub mod objective;
 pub mod outside;
 pub mod parameters;
 pub mod rooms;
+pub mod rows;
 pub mod sae;
 pub mod schedule;
 pub mod spec;

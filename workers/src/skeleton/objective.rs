@@ -11,8 +11,10 @@ use super::{
     gradient::{Gradient, Term},
     parameters::Parameters,
     rooms::Rooms,
+    rows::{Left, Rows},
 };
 use crate::{
+    card::{Against, CardTerm, OnCard},
     codes::Codes,
     kernels::{
         Path, Real,
@@ -57,6 +59,8 @@ pub struct Step<'batch, 'learner, R> {
     pub path: Path,
     /// Whether integers look at the latents first.
     pub screen: Screen,
+    /// Where the learner is, if not here: weights of `parameters` and rows lie there then.
+    pub card: Option<&'learner dyn OnCard>,
     /// The parameters, before the step.
     pub parameters: &'learner Parameters<R>,
     /// Rows, `[rows, d_in]`, lane after lane.
@@ -109,7 +113,7 @@ pub struct Part<R> {
     /// slope between.
     pub slope: Vec<R>,
     /// What is unexplained, `[rows, d_out]`.
-    pub e: Vec<R>,
+    pub e: Rows<R>,
     /// Its sums.
     pub moments: Moments,
     /// `−2·scale`: the gradient of what is decoded is this times `e`.
@@ -176,6 +180,7 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
             centre: p.centre(),
             pre_bias: p.pre_bias,
             terms: Vec::new(),
+            card_terms: Vec::new(),
             offset: vec![0.0; p.d_out()],
             bias: None,
             dense: None,
@@ -189,9 +194,14 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
     /// Pre-activations that become codes. The first time, those of dead latents are kept for AuxK, too.
     pub fn select(&mut self, selection: Selection<R>) -> Selected<R> {
         let (step, p) = (self.step, self.step.parameters);
-        let encoder = Encoder::all(&p.w_enc.value, &p.b_enc.value, p.d_in);
         let wanted = self.dead.is_none() && step.k_aux > 0 && !step.dead.is_empty();
         let among = wanted.then_some(Among { latents: step.dead, k: step.k_aux });
+        if let Some(card) = step.card {
+            let (selected, dead) = card.select(selection.narrow(&mut Vec::new()), among);
+            self.dead = dead.map(Selected::widen).or(self.dead.take());
+            return selected.widen();
+        }
+        let encoder = Encoder::all(&p.w_enc.value, &p.b_enc.value, p.d_in);
         let centre = &self.gradient.centre;
         let (selected, dead) = encoder.select_also(step.path, step.screen, step.x, centre, selection, among);
         self.dead = dead.or(self.dead.take());
@@ -203,16 +213,24 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
         let (step, p) = (self.step, self.step.parameters);
         let encoder = Encoder::subset(&p.w_enc.value, &p.b_enc.value, p.d_in, step.dead);
         let own = || {
+            if let Some(card) = step.card {
+                return card.select_among(Among { latents: step.dead, k: step.k_aux }).widen();
+            }
             let selection = Selection::TopK(step.k_aux);
             encoder.select(step.path, step.screen, step.x, &self.gradient.centre, selection)
         };
         self.dead.take().unwrap_or_else(own)
     }
 
-    /// The residual of any target against a code of dead latents alone.
-    pub(super) fn residual_of_dead(&mut self, target: &[R], coded: &Coded<R>) -> Residual<R> {
-        let (step, room) = (self.step, self.rooms.take());
-        residual_of_few(step.path, target, coded, step.dead, step.lanes, room)
+    /// What a code of dead latents alone leaves of `rows`.
+    pub(super) fn residual_of_dead(&mut self, rows: &Rows<R>, codes: &Codes, values: &[R]) -> Left<R> {
+        let (step, p) = (self.step, self.step.parameters);
+        if let (Some(card), Rows::Card(rows)) = (step.card, rows) {
+            return card.residual(Against::Rows(rows), codes, &R::narrow(values)).into();
+        }
+        let nothing = vec![R::ZERO; p.d_out()];
+        let coded = Coded { codes, values, w_dec: &p.w_dec.value, offset: &nothing };
+        residual_of_few(step.path, rows, &coded, step.dead, step.lanes, self.rooms.take()).into()
     }
 
     /// The `k·rows` pre-activations of the batch that are largest after each latent's are multiplied by
@@ -243,14 +261,30 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
     /// Adds `scale·Σ‖target − b_dec − values·w_dec‖²`. The first reconstruction is the one that is
     /// reported. The part takes part in the gradient when it is pushed.
     pub fn reconstruct(&mut self, codes: Codes, values: Vec<R>, scale: f64) -> Part<R> {
-        self.reconstruct_from(self.step.target, codes, values, scale)
+        let left = self.left(&codes, &values);
+        self.add_left(codes, values, left, scale)
     }
 
     /// [`Loss::reconstruct`] of another target of the same shape.
     pub fn reconstruct_from(&mut self, target: &[R], codes: Codes, values: Vec<R>, scale: f64) -> Part<R> {
         let p = self.step.parameters;
         let coded = Coded { codes: &codes, values: &values, w_dec: &p.w_dec.value, offset: &p.b_dec.value };
-        let Residual { e, along_atoms, moments } = self.residual(target, &coded);
+        let left = self.residual(target, &coded).into();
+        self.add_left(codes, values, left, scale)
+    }
+
+    /// What a code leaves of the target, where the learner is.
+    fn left(&mut self, codes: &Codes, values: &[R]) -> Left<R> {
+        let (step, p) = (self.step, self.step.parameters);
+        if let Some(card) = step.card {
+            return card.residual(Against::Target, codes, &R::narrow(values)).into();
+        }
+        let coded = Coded { codes, values, w_dec: &p.w_dec.value, offset: &p.b_dec.value };
+        self.residual(step.target, &coded).into()
+    }
+
+    fn add_left(&mut self, codes: Codes, values: Vec<R>, left: Left<R>, scale: f64) -> Part<R> {
+        let Left { e, along_atoms, moments } = left;
         self.report(&codes, &values, moments.squared_norm);
         self.add_error(&moments, scale);
         let rate = R::of(-2.0 * scale);
@@ -283,7 +317,7 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
         let rate = R::of(-2.0 * scale * last);
         let mut slope = along_atoms;
         vector::scale(rate, &mut slope);
-        let e = suffixes.pop().unwrap_or_default();
+        let e = Rows::Here(suffixes.pop().unwrap_or_default());
         (Part { codes, values, slope, e, moments, rate }, suffixes)
     }
 
@@ -292,7 +326,7 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
         let Part { codes, mut values, slope, e, rate, .. } = part;
         vector::scale(rate, &mut values);
         let mut begin = 0;
-        for (y, &end) in suffixes.into_iter().chain([e]).zip(ends) {
+        for (y, &end) in suffixes.into_iter().chain([e.into_here()]).zip(ends) {
             let [decoder, encoder] = [&values, &slope];
             self.push_term(Term::of_latents(begin..end, &codes, decoder, encoder, y));
             begin = end;
@@ -313,10 +347,13 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
     /// Pairs beside those of `part` that decode to nothing, with the slopes they would have: ∂loss/∂value
     /// at the value 0.
     pub fn silent(&self, codes: Codes, part: &Part<R>) -> Part<R> {
-        let Along { along_atoms: mut slope, moments } = self.against_atoms(&codes, &part.e);
+        let mut slope = match (self.step.card, &part.e) {
+            (Some(card), Rows::Card(e)) => R::widen(card.along(e, &codes)),
+            _ => self.against_atoms(&codes, &part.e).along_atoms,
+        };
         vector::scale(part.rate, &mut slope);
         let values = vec![R::ZERO; slope.len()];
-        Part { codes, values, slope, e: Vec::new(), moments, rate: part.rate }
+        Part { codes, values, slope, e: Rows::NONE, moments: part.moments.clone(), rate: part.rate }
     }
 
     /// What the report of the step says of codes and error: the first call counts.
@@ -352,14 +389,12 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
     /// The same with atoms and `b_dec` held fixed: only what makes the codes learns from it. The part
     /// keeps no `e`; its slopes go on in another part, or by [`Loss::push_encoder`].
     pub fn reconstruct_detached(&mut self, codes: Codes, values: Vec<R>, scale: f64) -> Part<R> {
-        let p = self.step.parameters;
-        let coded = Coded { codes: &codes, values: &values, w_dec: &p.w_dec.value, offset: &p.b_dec.value };
-        let Residual { e, along_atoms: mut slope, moments } = self.residual(self.step.target, &coded);
-        self.rooms.give(e);
+        let Left { e, along_atoms: mut slope, moments } = self.left(&codes, &values);
+        self.rooms.give(e.into_here());
         self.losses.reconstruction += scale * moments.squared_norm;
         let rate = R::of(-2.0 * scale);
         vector::scale(rate, &mut slope);
-        Part { codes, values, slope, e: Vec::new(), moments, rate }
+        Part { codes, values, slope, e: Rows::NONE, moments, rate }
     }
 
     /// Adds `weight/rows · Σ cost(latent, value)` over the pairs of a part, and its slope. Returns the sum.
@@ -429,13 +464,23 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
     pub fn push(&mut self, part: Part<R>) {
         let Part { codes, mut values, slope, e, rate, .. } = part;
         vector::scale(rate, &mut values);
-        self.push_term(Term::new(&codes, &values, &slope, e));
+        self.push_pairs(codes, values, slope, e);
+    }
+
+    /// Pairs take part in the gradient: each adds `decoder·y` to that of its atom, `encoder·(x − b_dec)` to
+    /// that of its encoder row. Without `y` no atom is concerned.
+    fn push_pairs(&mut self, codes: Codes, decoder: Vec<R>, encoder: Vec<R>, y: Rows<R>) {
+        if self.step.card.is_none() {
+            return self.push_term(Term::new(&codes, &decoder, &encoder, y.into_here()));
+        }
+        let [decoder, encoder] = [decoder, encoder].map(|weights| R::narrow(&weights).into_owned());
+        self.gradient.card_terms.push(CardTerm { codes, decoder, encoder, y: y.card().cloned() });
     }
 
     /// A part whose atoms are held fixed: only the encoder learns from it.
     pub fn push_encoder(&mut self, codes: &Codes, slope: &[R]) {
         let none = vec![R::ZERO; slope.len()];
-        self.push_term(Term::new(codes, &none, slope, Vec::new()));
+        self.push_pairs(codes.clone(), none, slope.to_vec(), Rows::NONE);
     }
 
     /// Any term.
@@ -443,10 +488,21 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
         self.gradient.terms.push(term);
     }
 
-    /// Adds the auxiliary loss: before its coefficient for the report, and its term.
-    pub(super) fn add_aux(&mut self, coefficient: f64, loss: f64, term: Term<R>) {
+    /// Adds the auxiliary loss: before its coefficient for the report.
+    pub(super) fn add_aux(&mut self, coefficient: f64, loss: f64) {
         self.losses.aux += loss;
         self.losses.total += coefficient * loss;
+    }
+
+    /// Pairs of dead latents take part in the gradient: there are few of them, each in many rows.
+    pub(super) fn push_dead(&mut self, codes: Codes, decoder: Vec<R>, encoder: Vec<R>, y: Rows<R>) {
+        let step = self.step;
+        if step.card.is_some() {
+            return self.push_pairs(codes, decoder, encoder, y);
+        }
+        let term = Term::new(&codes, &decoder, &encoder, y.into_here());
+        let centre = &self.gradient.centre;
+        let term = term.shared_rows(step.path, step.dead, step.lanes, step.x, centre);
         self.push_term(term);
     }
 

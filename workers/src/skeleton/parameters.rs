@@ -165,6 +165,13 @@ impl Parameters<f32> {
         [("w_enc", vec![n, d]), ("b_enc", vec![n]), ("w_dec", vec![n, out]), ("b_dec", vec![out])]
     }
 
+    /// Lets go of the weights, which are on a card from here on; the biases stay.
+    pub fn leave_weights(&mut self) {
+        for weights in [&mut self.w_enc, &mut self.w_dec] {
+            *weights = Parameter { value: Vec::new(), m: Vec::new(), v: Vec::new() };
+        }
+    }
+
     /// Adds everything to a state.
     pub fn save(&self, state: &mut LearnerState) {
         let all = [&self.w_enc, &self.b_enc, &self.w_dec, &self.b_dec];

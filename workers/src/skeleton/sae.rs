@@ -1,6 +1,6 @@
 //! `Sae<V>`: the training loop's body. Owns the optimizer, decoder norm, dead latents and schedule.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use super::{
     aux_k::AuxK,
@@ -16,6 +16,7 @@ use super::{
     update::{self, Atoms},
 };
 use crate::{
+    card::{Card, CardGradient, OnCard},
     kernels::{
         Path, Real,
         adam::{AdamStep, BETA1},
@@ -84,13 +85,22 @@ pub trait SaeVariant: Send + Sync {
     }
 }
 
+/// Weights on a card.
+#[derive(Debug)]
+struct There {
+    weights: Box<dyn OnCard>,
+    card: Arc<dyn Card>,
+}
+
 /// A sparse autoencoder being trained.
 #[derive(Debug)]
 pub struct Sae<V> {
     variant: V,
     aux: AuxK,
     schedule: Schedule,
+    /// On a card: its biases and what a variant learns beside; the weights are there.
     parameters: Parameters<f32>,
+    card: Option<There>,
     dead: DeadLatents,
     step: u64,
     steps: u64,
@@ -101,7 +111,7 @@ pub struct Sae<V> {
 impl<V: SaeVariant> Sae<V> {
     /// Starts from the calibration sample.
     pub fn new(mut variant: V, spec: &SaeSpec, setup: &Setup) -> Self {
-        let parameters = setup.threads.install(|| {
+        let mut parameters = setup.threads.install(|| {
             let ends = [0, setup.sample.len() / setup.d_in.max(1)];
             let sample = ActivationBatch::new(setup.sample, &ends).with_beside(setup.beside);
             let target = variant.target(&sample);
@@ -117,7 +127,13 @@ impl<V: SaeVariant> Sae<V> {
             parameters.extras = variant.begin(&mut parameters, setup);
             parameters
         });
+        let card = setup.card.as_ref().map(|card| {
+            let there = There { weights: card.autoencoder(&parameters), card: Arc::clone(card) };
+            parameters.leave_weights();
+            there
+        });
         Sae {
+            card,
             aux: spec.aux(setup.d_in),
             variant,
             schedule: Schedule::new(&spec.schedule, spec.n_latents, setup.steps),
@@ -130,6 +146,14 @@ impl<V: SaeVariant> Sae<V> {
         }
     }
 
+    /// All parameters, those on a card fetched.
+    fn everything(&self) -> Cow<'_, Parameters<f32>> {
+        let Some(there) = &self.card else { return Cow::Borrowed(&self.parameters) };
+        let mut all = self.parameters.clone();
+        there.weights.read(&mut all);
+        Cow::Owned(all)
+    }
+
     fn train(&mut self, batch: &ActivationBatch, rooms: &mut Rooms<f32>) -> StepReport {
         self.step += 1;
         let target = self.variant.target(batch);
@@ -137,17 +161,24 @@ impl<V: SaeVariant> Sae<V> {
             Some((width, values)) => (*width, &values[..]),
             None => (self.parameters.d_in, batch.x),
         };
-        let facts = batch.facts.filter(|_| std::ptr::eq(target, batch.x));
-        let facts = facts.unwrap_or_else(|| BatchFacts::here(self.path, target, width, batch.lanes));
+        let other = (!std::ptr::eq(target, batch.x)).then_some(target);
+        let scatter = match &self.card {
+            Some(there) => there.weights.begin(batch.x, other).scatter(batch.rows()),
+            None => match batch.facts.filter(|_| other.is_none()) {
+                Some(facts) => facts.scatter,
+                None => BatchFacts::here(self.path, target, width, batch.lanes).scatter,
+            },
+        };
         let step = Step {
             path: self.path,
+            card: self.card.as_ref().map(|there| &*there.weights),
             screen: self.threads.screen(),
             parameters: &self.parameters,
             x: batch.x,
             target,
             beside: batch.beside,
             lanes: batch.lanes,
-            scatter: facts.scatter,
+            scatter,
             dead: self.dead.list(),
             k_aux: if self.aux.coefficient > 0.0 { self.aux.k } else { 0 },
             number: self.step,
@@ -161,7 +192,17 @@ impl<V: SaeVariant> Sae<V> {
         }
         let lr = self.schedule.lr(self.step);
         let adam = AdamStep::with_momentum(lr, self.step, self.variant.momentum());
-        update::apply(self.path, &mut self.parameters, &gradient, &adam, self.variant.atoms());
+        match &self.card {
+            Some(There { weights: card, .. }) => {
+                let terms = &gradient.card_terms;
+                let (bias, pull) = (gradient.bias.as_deref(), gradient.pull.as_deref());
+                let on_card = CardGradient { terms, offset: &gradient.offset, bias, pull };
+                card.update(&on_card, &adam, self.variant.atoms());
+                (self.parameters.b_enc.value, self.parameters.b_dec.value) = card.biases();
+                update::own(self.path, &mut self.parameters, &gradient, &adam);
+            }
+            None => update::apply(self.path, &mut self.parameters, &gradient, &adam, self.variant.atoms()),
+        }
         gradient.vacate(rooms);
         if self.variant.atoms() == Atoms::Composed {
             self.variant.compose(&mut self.parameters, &adam, self.step);
@@ -198,7 +239,8 @@ impl<V: SaeVariant> DictLearner for Sae<V> {
     }
 
     fn freeze(&self, scales: &Scales) -> Box<dyn Dictionary> {
-        let (p, scale) = (&self.parameters, scales.first());
+        let (everything, scale) = (self.everything(), scales.first());
+        let p = &*everything;
         let unscaled = |values: &[f32]| values.iter().map(|v| v / scale).collect::<Vec<_>>();
         let folded = FrozenParameters {
             d_in: p.d_in,
@@ -208,13 +250,14 @@ impl<V: SaeVariant> DictLearner for Sae<V> {
             w_dec: p.w_dec.value.clone(),
             b_dec: unscaled(&p.b_dec.value),
             threads: self.threads.clone(),
+            card: self.card.as_ref().map(|on| Arc::clone(&on.card)),
         };
         self.variant.freeze(p, folded, scales)
     }
 
     fn save(&self) -> LearnerState {
         let mut state = LearnerState::default();
-        self.parameters.save(&mut state);
+        self.everything().save(&mut state);
         state.push_u64("since_tokens", self.dead.since_tokens());
         state.push_u64("step", &[self.step]);
         self.variant.save(&mut state);
@@ -229,6 +272,10 @@ impl<V: SaeVariant> DictLearner for Sae<V> {
         self.step = step;
         self.dead.restore(since_tokens);
         self.parameters = parameters;
+        if let Some(there) = &self.card {
+            there.weights.write(&self.parameters);
+            self.parameters.leave_weights();
+        }
         Ok(())
     }
 }

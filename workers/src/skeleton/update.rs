@@ -50,8 +50,14 @@ pub fn apply(
         total.iter_mut().zip(block).for_each(|(total, part)| *total += f64::from(part));
     }
     parameters.b_dec.whole().descend(adam, &gradient.b_dec(&total));
-    let own = if atoms == Atoms::Composed { &mut [] } else { &mut parameters.extras[..] };
-    for (extra, gradient) in own.iter_mut().zip(&gradient.extras) {
+    if atoms != Atoms::Composed {
+        own(path, parameters, gradient, adam);
+    }
+}
+
+/// One step for what a variant learns beside the weights.
+pub fn own(path: Path, parameters: &mut Parameters<f32>, gradient: &Gradient<f32>, adam: &AdamStep<f32>) {
+    for (extra, gradient) in parameters.extras.iter_mut().zip(&gradient.extras) {
         let pieces = extra.parameter.pieces(OWN).zip(gradient.par_chunks(OWN));
         pieces.for_each(|(piece, g)| path.run(Descend { piece, adam, g }));
     }

@@ -56,6 +56,10 @@ impl LearnerConfig for AbsTopK {
     fn k(&self) -> Option<usize> {
         Some(self.k)
     }
+
+    fn cpu_only(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 impl SaeVariant for AbsTopK {
@@ -121,6 +125,7 @@ mod tests {
             w_dec: identity,
             b_dec: vec![0.0; d],
             threads: Threads::new(1).unwrap(),
+            card: None,
         };
         let x = [0.1, -0.9, 0.3, 0.0, -0.2, 0.8, 0.05, -0.4];
         let codes = FrozenSae::new(Inference::AbsTopK(3), folded).encode(&x);

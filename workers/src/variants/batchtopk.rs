@@ -70,6 +70,10 @@ impl LearnerConfig for BatchTopK {
     fn k(&self) -> Option<usize> {
         Some(self.k)
     }
+
+    fn cpu_only(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// The settings and what batches have kept.

@@ -105,6 +105,10 @@ impl LearnerConfig for Csr {
         let label = |name: &String| Beside { name: name.clone(), role: Role::Label };
         Columns { inputs: Vec::new(), beside: self.positives.iter().map(label).collect() }
     }
+
+    fn cpu_only(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 impl Csr {

@@ -64,6 +64,10 @@ impl LearnerConfig for Gated {
     fn k(&self) -> Option<usize> {
         None
     }
+
+    fn cpu_only(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// The loss of a gated autoencoder; `penalty` adds what open gates cost.

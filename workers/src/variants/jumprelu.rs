@@ -116,6 +116,10 @@ impl LearnerConfig for JumpRelu {
     fn k(&self) -> Option<usize> {
         None
     }
+
+    fn cpu_only(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 impl JumpRelu {

@@ -68,6 +68,14 @@ pub trait LearnerConfig {
     fn uncodable(&self) -> Option<&'static str> {
         None
     }
+
+    /// Why it learns on the CPU alone. A kind whose steps ask for weights and rows by [`Loss`] only, and
+    /// never read them, says `None` and learns on cards, too.
+    ///
+    /// [`Loss`]: crate::skeleton::objective::Loss
+    fn cpu_only(&self) -> Option<&'static str> {
+        Some("its steps read weights or rows themselves")
+    }
 }
 
 /// A learner setting that is out of range.
@@ -205,6 +213,13 @@ impl LearnerSpec {
         let targets = self.columns().beside.into_iter().any(|beside| beside.role == Role::Target);
         let target = targets.then_some("it reconstructs another column than the one it reads");
         target.or_else(|| self.config().uncodable())
+    }
+}
+
+impl LearnerSpec {
+    /// Why it learns on the CPU alone, if it does.
+    pub fn cpu_only(&self) -> Option<&'static str> {
+        self.config().cpu_only()
     }
 }
 

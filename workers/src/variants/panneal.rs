@@ -105,6 +105,10 @@ impl LearnerConfig for PAnneal {
     fn k(&self) -> Option<usize> {
         None
     }
+
+    fn cpu_only(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 impl PAnneal {

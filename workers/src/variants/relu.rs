@@ -117,6 +117,11 @@ impl LearnerConfig for Relu {
     fn k(&self) -> Option<usize> {
         None
     }
+
+    fn cpu_only(&self) -> Option<&'static str> {
+        let reads = self.form == Form::April2024 || self.clip_norm.is_some() || self.resample_every.is_some();
+        reads.then_some("the form \"April 2024\", `clip_norm` and `resample_every` read weights; the plain form \"2023\" runs on cards")
+    }
 }
 
 /// The loss of an autoencoder whose codes are the positive pre-activations; `penalty` adds what they cost.

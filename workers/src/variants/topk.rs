@@ -74,6 +74,10 @@ impl LearnerConfig for TopK {
     fn k(&self) -> Option<usize> {
         Some(self.k)
     }
+
+    fn cpu_only(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 impl TopK {

@@ -110,6 +110,7 @@ fn the_integer_is_the_strongest_latent() {
         w_dec: p.w_dec.value.clone(),
         b_dec: p.b_dec.value.clone(),
         threads: Threads::new(1).unwrap(),
+        card: None,
     };
     let fields = serde_json::json!({ "n_latents": F, "l1_coefficient": 0.3 });
     let discrete: Discrete = serde_json::from_value(fields).unwrap();

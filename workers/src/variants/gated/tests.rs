@@ -99,6 +99,7 @@ fn the_frozen_form_has_the_codes_of_the_gate() {
         w_dec: p.w_dec.value.clone(),
         b_dec: p.b_dec.value.clone(),
         threads: Threads::new(1).unwrap(),
+        card: None,
     };
     let codes = freeze(p, folded, &Scales::of(scale)).encode(&case.x);
     let mut pairs = 0;

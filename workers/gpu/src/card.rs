@@ -1,0 +1,127 @@
+//! A card and the memory on it.
+
+use std::marker::PhantomData;
+
+use cubecl::{
+    bytes::Bytes,
+    client::ComputeClient,
+    prelude::{ArrayArg, CubeCount, CubeDim},
+    server::Handle,
+};
+
+use crate::Runtime;
+
+/// What a request to a card ended with. The card cannot be used any more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the card did not answer: {0}")]
+pub struct Lost(pub String);
+
+/// A card, ready to work.
+#[derive(Debug, Clone)]
+pub struct Card<R: Runtime> {
+    client: ComputeClient<R>,
+}
+
+/// Numbers on a card, one after the other, without gaps.
+#[derive(Debug, Clone)]
+pub struct Buffer<T> {
+    handle: Handle,
+    len: usize,
+    number: PhantomData<T>,
+}
+
+/// Activations, weights, values.
+pub type Floats = Buffer<f32>;
+/// Latents, rows, positions, counts.
+pub type Ints = Buffer<u32>;
+
+/// Number types that lie on a card as they lie in memory.
+pub trait Plain: Copy + Send + Sync + 'static {
+    /// The numbers as bytes.
+    fn bytes(numbers: &[Self]) -> &[u8];
+    /// Bytes as numbers.
+    fn numbers(bytes: &[u8]) -> Vec<Self>;
+}
+
+impl<T: cubecl::bytemuck::Pod + Send + Sync> Plain for T {
+    fn bytes(numbers: &[T]) -> &[u8] {
+        cubecl::bytemuck::cast_slice(numbers)
+    }
+
+    fn numbers(bytes: &[u8]) -> Vec<T> {
+        cubecl::bytemuck::pod_collect_to_vec(bytes)
+    }
+}
+
+impl<R: Runtime> Card<R> {
+    /// The card that the runtime calls `device`.
+    pub fn open(device: &R::Device) -> Self {
+        Card { client: R::client(device) }
+    }
+
+    /// Who takes orders for the card.
+    pub fn client(&self) -> &ComputeClient<R> {
+        &self.client
+    }
+
+    /// Copies `numbers` to the card.
+    pub fn upload<T: Plain>(&self, numbers: &[T]) -> Buffer<T> {
+        let handle = self.client.create(Bytes::from_bytes_vec(T::bytes(numbers).to_vec()));
+        Buffer { handle, len: numbers.len(), number: PhantomData }
+    }
+
+    /// Room for `len` numbers, with anything in it.
+    pub fn room<T: Plain>(&self, len: usize) -> Buffer<T> {
+        let handle = self.client.empty(len.max(1) * size_of::<T>());
+        Buffer { handle, len, number: PhantomData }
+    }
+
+    /// Copies numbers back, after everything that was asked for before.
+    ///
+    /// # Errors
+    /// The card is lost.
+    pub fn download<T: Plain>(&self, buffer: &Buffer<T>) -> Result<Vec<T>, Lost> {
+        let bytes = self.client.read_one(buffer.handle.clone()).map_err(|e| Lost(e.to_string()))?;
+        let mut numbers = T::numbers(&bytes);
+        numbers.truncate(buffer.len);
+        Ok(numbers)
+    }
+}
+
+impl<T> Buffer<T> {
+    /// How many numbers.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Where they lie.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// As an argument of a kernel.
+    pub fn arg<R: Runtime>(&self) -> ArrayArg<R> {
+        // SAFETY: the handle was made for `len` numbers of this size, see `upload` and `room`.
+        unsafe { ArrayArg::from_raw_parts(self.handle.clone(), self.len) }
+    }
+}
+
+/// So many cubes in two dimensions, since one alone ends at 65,535 on some devices. A kernel takes
+/// `CUBE_POS` and leaves when that is not below the number it was started for.
+pub fn cubes(count: usize) -> CubeCount {
+    const MOST: usize = 32_768;
+    let (count, most) = (count.max(1), MOST);
+    let x = count.min(most);
+    #[allow(clippy::cast_possible_truncation, reason = "both are far below 2^32")]
+    CubeCount::Static(x as u32, count.div_ceil(x) as u32, 1)
+}
+
+/// So many threads in a cube.
+pub fn units(count: u32) -> CubeDim {
+    CubeDim::new_1d(count)
+}

@@ -1,0 +1,4 @@
+//! The kernels, each with a slow obvious reference beside it in the tests.
+//!
+//! No atomics on floats and no order that depends on timing: every sum has one written-down order, and
+//! integers are counted exactly. So the same card gives the same bits each time.

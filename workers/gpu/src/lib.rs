@@ -1,0 +1,13 @@
+//! The heavy operations of a sparse autoencoder on a graphics card, in CubeCL.
+//!
+//! What is as large as weights or rows stays on the card: parameters, moments, rows, residuals. What is as
+//! large as codes (some pairs of latent and value per row) goes back and forth, so that whoever decides
+//! what a code is and what it costs does so on the processor, in the same lines as without a card.
+//!
+//! One source for every runtime: [`cubecl::Runtime`] is CUDA on NVIDIA cards, and any Vulkan device, a
+//! software one among them, in tests.
+
+pub mod card;
+pub mod kernels;
+
+pub use cubecl::Runtime;

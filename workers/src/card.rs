@@ -1,0 +1,219 @@
+//! The seam to graphics cards: what a card does for a dictionary, as the skeleton asks for it.
+//!
+//! What is as large as weights or rows lies on the card: parameters, moments, the batch, residuals. What is
+//! as large as codes comes back, so a variant decides what a code is and what it costs in the same lines
+//! with a card and without. `workers/gpu` holds the implementation; this crate knows none.
+
+use std::{any::Any, fmt::Debug, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    codes::Codes,
+    kernels::{
+        adam::AdamStep,
+        encode::{Among, Selected, Selection},
+        lanes::Moments,
+    },
+    skeleton::{FrozenParameters, Inference, parameters::Parameters, update::Atoms},
+};
+
+/// How the product of the encoder is computed on a card. Sums are always f32.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Factors as they are: no tensor cores.
+    #[default]
+    F32,
+    /// Factors rounded to 10 bits of mantissa.
+    Tf32,
+    /// Factors rounded to 7 bits of mantissa: the fastest.
+    Bf16,
+}
+
+/// A device as `atomflow devices` lists it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct DeviceInfo {
+    /// What `runtime.device` calls it.
+    pub name: String,
+    /// The maker's name of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Its memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Newest CUDA that its driver speaks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
+    /// Whether a job can run there.
+    pub usable: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// A device that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Unusable {
+    /// Why.
+    pub reason: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// The cards of this machine.
+pub trait Cards: Send + Sync {
+    /// Every device, and why some are not usable.
+    fn list(&self) -> Vec<DeviceInfo>;
+
+    /// Opens the devices that `name` stands for: `cuda:0`, or `cuda:*` for all.
+    ///
+    /// # Errors
+    /// One of them cannot be used.
+    fn open(&self, name: &str, precision: Precision) -> Result<Vec<Arc<dyn Card>>, Unusable>;
+}
+
+/// A build without cards.
+#[derive(Debug, Clone, Copy)]
+pub struct NoCards;
+
+impl Cards for NoCards {
+    fn list(&self) -> Vec<DeviceInfo> {
+        let Unusable { reason, hint } = NoCards::unusable();
+        let name = "cuda".to_owned();
+        vec![DeviceInfo { name, reason: Some(reason), hint: Some(hint), ..DeviceInfo::default() }]
+    }
+
+    fn open(&self, _name: &str, _precision: Precision) -> Result<Vec<Arc<dyn Card>>, Unusable> {
+        Err(NoCards::unusable())
+    }
+}
+
+impl NoCards {
+    fn unusable() -> Unusable {
+        Unusable {
+            reason: "this program was built without CUDA".to_owned(),
+            hint: "build it with `cargo build --release --features cuda`, or use \"cpu\"".to_owned(),
+        }
+    }
+}
+
+/// One card.
+pub trait Card: Send + Sync + Debug {
+    /// `cuda:0`.
+    fn name(&self) -> String;
+
+    /// The arithmetic it was opened for.
+    fn precision(&self) -> Precision;
+
+    /// An autoencoder that begins with `start`.
+    fn autoencoder(&self, start: &Parameters<f32>) -> Box<dyn OnCard>;
+
+    /// A frozen dictionary; `None` where its codes are better found elsewhere.
+    fn dictionary(&self, frozen: &FrozenParameters, inference: &Inference) -> Option<Box<dyn Encodes>>;
+
+    /// Why the card has stopped answering, if it has. What it says from then on are NaNs.
+    fn lost(&self) -> Option<String>;
+}
+
+/// Finds codes on a card.
+pub trait Encodes: Send + Sync + Debug {
+    /// Codes of `x`, row-major `[rows, d_in]`.
+    fn encode(&self, x: &[f32]) -> Codes;
+}
+
+/// Numbers per row on a card, `[rows, d_out]`.
+#[derive(Clone)]
+pub struct CardRows(pub Arc<dyn Any + Send + Sync>);
+
+impl Debug for CardRows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CardRows")
+    }
+}
+
+/// What is compared with what a code decodes to.
+#[derive(Debug, Clone, Copy)]
+pub enum Against<'a> {
+    /// The target of the batch.
+    Target,
+    /// Other rows; then `b_dec` is not part of what is decoded.
+    Rows(&'a CardRows),
+}
+
+/// What a code leaves unexplained, on a card.
+#[derive(Debug, Clone)]
+pub struct CardResidual {
+    /// `[rows, d_out]`.
+    pub e: CardRows,
+    /// `⟨e, atom⟩` of every pair, parallel to the latents of the codes.
+    pub along_atoms: Vec<f32>,
+    /// Of the rows of `e`.
+    pub moments: Moments,
+}
+
+/// Pairs that take part in the gradient: each adds `decoder·y` to the gradient of its atom and
+/// `encoder·(x − b_dec)` to that of its encoder row.
+#[derive(Debug, Clone)]
+pub struct CardTerm {
+    /// Which latents.
+    pub codes: Codes,
+    /// What multiplies `y`, per pair.
+    pub decoder: Vec<f32>,
+    /// What multiplies `x − b_dec`, per pair.
+    pub encoder: Vec<f32>,
+    /// `[rows, d_out]`; none where no atom is concerned.
+    pub y: Option<CardRows>,
+}
+
+/// The gradient of a batch, as far as the card steps parameters with it.
+#[derive(Debug)]
+pub struct CardGradient<'a> {
+    /// Pairs.
+    pub terms: &'a [CardTerm],
+    /// Gradient of `b_dec` through the decoder, `[d_out]`.
+    pub offset: &'a [f64],
+    /// What the gradient of `b_enc` has beside the sum of `encoder`, `[n_latents]`.
+    pub bias: Option<&'a [f32]>,
+    /// What each atom adds of itself to its own gradient, `[n_latents]`.
+    pub pull: Option<&'a [f32]>,
+}
+
+/// An autoencoder whose parameters lie on a card. Calls come one at a time, in the order of the skeleton.
+pub trait OnCard: Send + Sync + Debug {
+    /// A batch: its rows, `[rows, d_in]`, and what is reconstructed where that is something else,
+    /// `[rows, d_out]`. Returns the moments of what is reconstructed.
+    fn begin(&self, x: &[f32], target: Option<&[f32]>) -> Moments;
+
+    /// Pre-activations of the batch that become codes, and those that `among` asks for.
+    fn select(
+        &self,
+        selection: Selection<f32>,
+        among: Option<Among>,
+    ) -> (Selected<f32>, Option<Selected<f32>>);
+
+    /// The `k` largest positive pre-activations of each row among some latents.
+    fn select_among(&self, among: Among) -> Selected<f32>;
+
+    /// What `codes` with `values` leave of the target or of other rows.
+    fn residual(&self, against: Against, codes: &Codes, values: &[f32]) -> CardResidual;
+
+    /// `⟨y, atom⟩` of every pair of a code.
+    fn along(&self, y: &CardRows, codes: &Codes) -> Vec<f32>;
+
+    /// One step of `w_enc`, `b_enc`, `w_dec` and `b_dec`.
+    fn update(&self, gradient: &CardGradient, adam: &AdamStep<f32>, atoms: Atoms);
+
+    /// `b_enc` and `b_dec` as they are now.
+    fn biases(&self) -> (Vec<f32>, Vec<f32>);
+
+    /// All four parameters with their moments, into `parameters`.
+    fn read(&self, parameters: &mut Parameters<f32>);
+
+    /// All four parameters with their moments, from `parameters`.
+    fn write(&self, parameters: &Parameters<f32>);
+}
