@@ -9,5 +9,6 @@
 
 pub mod card;
 pub mod kernels;
+pub mod verify;
 
 pub use cubecl::Runtime;

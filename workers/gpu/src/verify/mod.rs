@@ -1,0 +1,66 @@
+//! Every kernel against its slow reference, on the card itself: what `atomflow devices --verify` runs, and what
+//! the tests run on a software device.
+
+use std::fmt::Debug;
+
+/// One comparison.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Check {
+    /// The kernel.
+    pub name: &'static str,
+    /// The shape it ran on.
+    pub shape: String,
+    /// The largest difference found, relative to 1 + the expected value.
+    pub worst: f64,
+    /// The largest one allowed.
+    pub tolerance: f64,
+    /// Whether it is within.
+    pub fine: bool,
+}
+
+/// All comparisons.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// In the order in which they were made.
+    pub checks: Vec<Check>,
+}
+
+impl Report {
+    /// Notes the largest `|found − expected| / (1 + |expected|)`; what is not a number is infinitely far away.
+    pub fn close(
+        &mut self,
+        name: &'static str,
+        shape: String,
+        found: &[f32],
+        expected: &[f32],
+        tolerance: f64,
+    ) {
+        let far = |(&a, &b): (&f32, &f32)| {
+            let (a, b) = (f64::from(a), f64::from(b));
+            let far = (a - b).abs() / (1.0 + b.abs());
+            if far.is_nan() { f64::INFINITY } else { far }
+        };
+        let same_length = found.len() == expected.len();
+        let worst = found.iter().zip(expected).map(far).fold(0.0, f64::max);
+        let worst = if same_length { worst } else { f64::INFINITY };
+        self.checks.push(Check { name, shape, worst, tolerance, fine: worst <= tolerance });
+    }
+
+    /// Notes whether two lists are the same.
+    pub fn equal<T: PartialEq + Debug>(
+        &mut self,
+        name: &'static str,
+        shape: String,
+        found: &[T],
+        expected: &[T],
+    ) {
+        let fine = found == expected;
+        let worst = if fine { 0.0 } else { f64::INFINITY };
+        self.checks.push(Check { name, shape, worst, tolerance: 0.0, fine });
+    }
+
+    /// Whether all are fine.
+    pub fn fine(&self) -> bool {
+        self.checks.iter().all(|check| check.fine)
+    }
+}
