@@ -76,6 +76,12 @@ pub enum Command {
         #[command(subcommand)]
         what: Bench,
     },
+    /// List the devices that steps can run on, and why some are not usable
+    Devices {
+        /// Run every kernel of this device against its slow reference
+        #[arg(long, value_name = "DEVICE")]
+        verify: Option<String>,
+    },
     /// List what can learn: the words for `[learner] kind`
     Learners {
         /// Also list the methods that are not here, each with the reason

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use atomflow_pipeline::{Result, convert, run};
 use atomflow_workers::variants::{self, absent::ABSENT};
+use serde_json::json;
 
 use crate::{
     bench::{self, Bench},
     cards::cards,
+    devices,
     cli::{Cli, Command, ConvertArgs, JobArgs, ResumeArgs, RunArgs},
     json,
     progress::Progress,
@@ -28,6 +30,8 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Convert(args) => convert_shards(args, cli.json),
         Command::Inspect { run } => inspect(run, cli.json),
         Command::Bench { what } => measure(what, cli.json),
+        Command::Devices { verify: None } => devices(cli.json),
+        Command::Devices { verify: Some(device) } => verify(device, cli.json),
         Command::Learners { all } => learners(*all, cli.json),
         Command::Schema => schema_text(cli.json),
     }
@@ -91,6 +95,25 @@ fn inspect(out: &str, json: bool) -> Result<()> {
 fn measure(what: &Bench, json: bool) -> Result<()> {
     let report = bench::run(what)?;
     stdout::write(&if json { json::line(Some("ok"), report.figures())? } else { report.text() })
+}
+
+fn devices(json: bool) -> Result<()> {
+    let devices = devices::list(cards());
+    stdout::write(&if json {
+        json::line(Some("done"), &json!({ "devices": devices }))?
+    } else {
+        devices::table(&devices)
+    })
+}
+
+fn verify(device: &str, json: bool) -> Result<()> {
+    let checks = devices::verify(cards(), device)?;
+    stdout::write(&if json {
+        json::line(Some("done"), &json!({ "checks": checks }))?
+    } else {
+        devices::checks(&checks)
+    })?;
+    devices::judge(device, &checks)
 }
 
 fn learners(all: bool, json: bool) -> Result<()> {

@@ -12,6 +12,7 @@ pub mod cards;
 pub mod cli;
 pub mod commands;
 pub mod crash;
+pub mod devices;
 pub mod human;
 pub mod json;
 pub mod progress;

@@ -55,6 +55,21 @@ pub struct DeviceInfo {
     pub hint: Option<String>,
 }
 
+/// A kernel against its slow reference.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Verified {
+    /// The kernel.
+    pub name: String,
+    /// The shape it ran on.
+    pub shape: String,
+    /// The largest difference found, relative to 1 + the expected value.
+    pub worst: f64,
+    /// The largest one allowed.
+    pub tolerance: f64,
+    /// Whether it is within.
+    pub fine: bool,
+}
+
 /// A device that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
@@ -75,6 +90,12 @@ pub trait Cards: Send + Sync {
     /// # Errors
     /// One of them cannot be used.
     fn open(&self, name: &str, precision: Precision) -> Result<Vec<Arc<dyn Card>>, Unusable>;
+
+    /// Runs every kernel of a device against its slow reference.
+    ///
+    /// # Errors
+    /// The device cannot be used.
+    fn verify(&self, name: &str) -> Result<Vec<Verified>, Unusable>;
 }
 
 /// A build without cards.
@@ -89,6 +110,10 @@ impl Cards for NoCards {
     }
 
     fn open(&self, _name: &str, _precision: Precision) -> Result<Vec<Arc<dyn Card>>, Unusable> {
+        Err(NoCards::unusable())
+    }
+
+    fn verify(&self, _name: &str) -> Result<Vec<Verified>, Unusable> {
         Err(NoCards::unusable())
     }
 }
@@ -115,6 +140,13 @@ pub trait Card: Send + Sync + Debug {
 
     /// A frozen dictionary; `None` where its codes are better found elsewhere.
     fn dictionary(&self, frozen: &FrozenParameters, inference: &Inference) -> Option<Box<dyn Encodes>>;
+
+    /// Moves so many bytes on the card, there and back counted, and waits for the end: what its memory can do.
+    fn copy(&self, bytes: usize);
+
+    /// Multiplies two square matrices of `side` in the precision of the card, by the library, and waits for
+    /// the end: what its arithmetic can do.
+    fn multiply(&self, side: usize);
 
     /// Why the card has stopped answering, if it has. What it says from then on are NaNs.
     fn lost(&self) -> Option<String>;

@@ -3,6 +3,7 @@
 //! Every program measures the ceiling and the kernel in one process, in turns, and takes the best of
 //! several rounds: absolute times mean little on shared machines, ratios of neighbours do.
 
+mod card;
 mod clock;
 mod encode;
 mod learners;
@@ -30,6 +31,8 @@ pub enum Bench {
     Stream(Stream),
     /// A step of every kind of learner against one of TopK, at equal latents and L0
     Learners(Learners),
+    /// Encoder and TopK step on a card, against what its memory and its arithmetic can do
+    Card(OnCard),
     /// Several dictionaries from one stream against the same, one job after the other
     Sweep(Sweep),
 }
@@ -87,6 +90,20 @@ pub struct Learners {
     pub modes: bool,
 }
 
+/// What `card` measures.
+#[derive(Debug, Clone, Args)]
+pub struct OnCard {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment here would become help text of the command")]
+    pub shape: Shape,
+    /// The card
+    #[arg(long, default_value = "cuda:0")]
+    pub device: String,
+    /// Arithmetic of the encoder's product: f32, tf32 or bf16
+    #[arg(long, default_value = "bf16")]
+    pub precision: String,
+}
+
 /// What `stream` reads.
 #[derive(Debug, Clone, Args)]
 pub struct Stream {
@@ -120,6 +137,7 @@ pub fn run(bench: &Bench) -> Result<Report> {
     match bench {
         Bench::Encode(shape) => encode::report(shape),
         Bench::Step(shape) => step::report(shape),
+        Bench::Card(what) => card::report(what),
         Bench::Learners(what) => learners::report(what),
         Bench::Stream(stream) => stream::report(stream),
         Bench::Sweep(sweep) => sweep::report(sweep),

@@ -1,0 +1,169 @@
+//! A card: the encoder and a whole TopK step on it, against its copies and the library's matrix product.
+
+use std::sync::Arc;
+
+use atomflow_pipeline::{Error, Result};
+use atomflow_workers::{
+    card::{Card, OnCard as There, Precision},
+    kernels::encode::Selection,
+    learner::{ActivationBatch, DictLearner, Setup},
+    skeleton::{init, parameters::Parameters},
+    variants::LearnerSpec,
+};
+
+use super::{
+    OnCard, Shape,
+    clock::{in_turns, seconds},
+    rows::Rows,
+    table::{Part, Report},
+    threads,
+};
+use crate::cards::cards;
+
+/// Bytes that are copied to measure the memory.
+const COPIED_BYTES: usize = 1 << 30;
+/// Side of the matrices that are multiplied to measure the arithmetic.
+const SIDE: usize = 8192;
+
+/// What the card can do.
+struct Ceilings {
+    bytes_per_s: f64,
+    flops: f64,
+}
+
+pub(super) fn report(what: &OnCard) -> Result<Report> {
+    let (card, precision) = open(what)?;
+    let rows = Rows::new(&what.shape)?;
+    let shape = Shape { d: rows.d_in, ..what.shape.clone() };
+    let ceilings = ceilings(&*card, shape.rounds);
+    let Shape { d, n, k, batch, .. } = shape;
+    let title = format!("{} {}: d_in {d}, n_latents {n}, k {k}, {batch} rows", card.name(), what.precision);
+    let mut report = Report::new(title);
+    for (name, value) in [("d_in", d), ("n_latents", n), ("k", k), ("batch_rows", batch)] {
+        report.figure(name, value);
+    }
+    report.figure("precision", what.precision.clone());
+    report.figure("copy_gb_per_s", ceilings.bytes_per_s / 1e9);
+    report.figure("matmul_tflops", ceilings.flops / 1e12);
+    report.note(format!(
+        "copies {:.0} GB/s; a {SIDE}³ product by the library {:.1} TFLOP/s",
+        ceilings.bytes_per_s / 1e9,
+        ceilings.flops / 1e12
+    ));
+    let _ = precision;
+    measure(&card, &shape, &rows, &ceilings, &mut report)?;
+    Ok(report)
+}
+
+fn open(what: &OnCard) -> Result<(Arc<dyn Card>, Precision)> {
+    let precision = serde_json::from_value(what.precision.clone().into())
+        .map_err(|_| Error::spec("not a precision").field("--precision").hint("use f32, tf32 or bf16"))?;
+    let unusable = |why: atomflow_workers::card::Unusable| {
+        Error::spec(format!("`{}` cannot be used: {}", what.device, why.reason)).field("--device").hint(why.hint)
+    };
+    let opened = cards().open(&what.device, precision).map_err(unusable)?;
+    let card = opened.into_iter().next().ok_or_else(|| Error::spec("there is no card").field("--device"))?;
+    Ok((card, precision))
+}
+
+fn ceilings(card: &dyn Card, rounds: usize) -> Ceilings {
+    let best = |work: &dyn Fn()| {
+        work();
+        (0..rounds).map(|_| seconds(work)).fold(f64::INFINITY, f64::min)
+    };
+    let copied = best(&|| card.copy(COPIED_BYTES));
+    let multiplied = best(&|| card.multiply(SIDE));
+    Ceilings {
+        bytes_per_s: 2.0 * COPIED_BYTES as f64 / copied,
+        flops: 2.0 * (SIDE as f64).powi(3) / multiplied,
+    }
+}
+
+/// Encoder and step in turns, both after some steps.
+fn measure(
+    card: &Arc<dyn Card>,
+    shape: &Shape,
+    rows: &Rows,
+    ceilings: &Ceilings,
+    report: &mut Report,
+) -> Result<()> {
+    let &Shape { d, n, k, batch, warmup, rounds, .. } = shape;
+    let (mut learner, there) = (learner(card, shape, rows)?, weights(card, shape, rows)?);
+    let lanes = [0, batch];
+    for step in 0..warmup {
+        learner.step(&ActivationBatch::new(rows.batch(step), &lanes));
+    }
+    there.begin(rows.batch(0), None);
+    let mut at = warmup;
+    let [encode_s, step_s] = in_turns(
+        rounds,
+        [
+            &mut || drop(there.select(Selection::TopK(k), None)),
+            &mut || {
+                at += 1;
+                learner.step(&ActivationBatch::new(rows.batch(at), &lanes));
+            },
+        ],
+    );
+    if let Some(reason) = card.lost() {
+        return Err(Error::retry(format!("the card was lost: {reason}")));
+    }
+    let flop = 2.0 * batch as f64 * d as f64 * n as f64;
+    // Value and two moments of both matrices, each read and written.
+    let adam_s = (2 * d * n * 3 * 2 * 4) as f64 / ceilings.bytes_per_s;
+    let part = |name: &str, seconds, floor_s| Part {
+        name: name.to_owned(),
+        seconds,
+        work: flop,
+        unit: "GFLOP/s",
+        floor_s,
+    };
+    report.part(part("encode + select", encode_s, flop / ceilings.flops));
+    report.part(part("whole step", step_s, flop / ceilings.flops + adam_s));
+    report.note(format!(
+        "step / encode {:.2}; encode at {:.0} % of the library's product; {:.0} tokens/s",
+        step_s / encode_s,
+        100.0 * flop / encode_s / ceilings.flops,
+        batch as f64 / step_s
+    ));
+    for (name, value) in [
+        ("encode_s", encode_s),
+        ("encode_tflops", flop / encode_s / 1e12),
+        ("step_s", step_s),
+        ("step_over_encode", step_s / encode_s),
+        ("tokens_per_s", batch as f64 / step_s),
+    ] {
+        report.figure(name, value);
+    }
+    let kernels = serde_json::json!([
+        { "name": "encode + select", "s": encode_s, "tflops": flop / encode_s / 1e12, "floor_s": flop / ceilings.flops },
+        { "name": "whole step", "s": step_s, "floor_s": flop / ceilings.flops + adam_s },
+    ]);
+    report.figure("kernels", kernels);
+    Ok(())
+}
+
+fn learner(card: &Arc<dyn Card>, shape: &Shape, rows: &Rows) -> Result<Box<dyn DictLearner>> {
+    let spec = serde_json::json!({
+        "kind": "topk", "n_latents": shape.n, "k": shape.k, "schedule": { "lr": 1e-3, "warmup_share": 0.0 },
+    });
+    let spec: LearnerSpec = serde_json::from_value(spec).map_err(|e| Error::bug(e.to_string()))?;
+    let mut setup = Setup::plain(&rows.d_in, 1000, 0, rows.batch(0), threads(shape.threads)?);
+    setup.card = Some(Arc::clone(card));
+    spec.build(&setup).map_err(|e| Error::spec(e.to_string()).object("the command line"))
+}
+
+/// Parameters as a learner begins with, for the encoder alone.
+fn weights(card: &Arc<dyn Card>, shape: &Shape, rows: &Rows) -> Result<Box<dyn There>> {
+    let threads = threads(shape.threads)?;
+    let start = init::Start {
+        n_latents: shape.n,
+        d_in: rows.d_in,
+        sample: rows.batch(0),
+        target: None,
+        seed: 0,
+        init: &init::Init::default(),
+    };
+    let parameters: Parameters<f32> = threads.install(|| init::parameters(&start));
+    Ok(card.autoencoder(&parameters))
+}
