@@ -56,7 +56,7 @@ pub fn stream(job: &Job, workers: usize, hold: Hold, learner: Box<dyn DictLearne
     let view = View { sight: Sight::whole(manifest.d_in), scales: Scales::of(1.0) };
     let field = "learner".to_owned();
     let (sums, threads) = (StepReport::default(), hold.threads().clone());
-    let seat = Seat { learner: 0, view, sums, field, dictionary: learner, hold, outside: None };
+    let seat = Seat { learner: 0, view, sums, field, dictionary: learner, hold, card: None, outside: None };
     let waited = Arc::new(Mutex::new(Duration::ZERO));
     let noted = Arc::clone(&waited);
     let (device, handle) = Device::start(Work {

@@ -140,8 +140,9 @@ impl FrozenSae {
     pub fn with_export(inference: Inference, parameters: FrozenParameters, exported: Exported) -> Self {
         let zeros = || vec![0.0; parameters.d_in];
         let centre = if parameters.pre_bias { parameters.b_dec.clone() } else { zeros() };
-use std::sync::Arc;
-
+        let (path, quantised) = (Path::best(), Made::default());
+        let card = parameters.card.as_ref().and_then(|card| card.dictionary(&parameters, &inference));
+        FrozenSae { inference, path, parameters, centre, exported, card, quantised }
     }
 
     /// The parameters.

@@ -1,0 +1,155 @@
+//! Rows to codes on a card: the product chunk by chunk of latents, each behind it what selects.
+
+use atomflow_workers::{
+    card::Precision,
+    codes::Codes,
+    kernels::encode::{Screening, Selected, Selection},
+};
+
+use crate::{
+    Runtime,
+    card::{Card, Floats, Ints, Lost},
+    kernels::{
+        best::{Best, Columns},
+        collect::Collected,
+        product::Product,
+        tensor_product::TensorProduct,
+    },
+    pairs::Pairs,
+};
+
+/// Scores that lie on the card at a time: 2²⁶ are 256 MiB, which a card writes and reads back in the time of a
+/// hundredth of a step.
+const SCORES: usize = 1 << 26;
+
+/// Encoder rows and biases on a card.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Encoder<'a> {
+    /// `[n_latents, d]`.
+    pub(crate) w: &'a Floats,
+    /// `[n_latents]`.
+    pub(crate) bias: &'a Floats,
+    /// Width of the rows.
+    pub(crate) d: usize,
+    /// How factors are rounded.
+    pub(crate) precision: Precision,
+}
+
+impl Encoder<'_> {
+    /// Number of latents.
+    pub(crate) fn n(&self) -> usize {
+        self.bias.len()
+    }
+
+    /// What of `x`, `[rows, d]` and centred, becomes codes.
+    pub(crate) fn select<R: Runtime>(
+        &self,
+        card: &Card<R>,
+        x: &Floats,
+        selection: Selection<f32>,
+    ) -> Result<(Pairs, Option<f32>), Lost> {
+        let rows = x.len() / self.d.max(1);
+        match selection {
+            Selection::TopK(k) => self.best(card, x, Best::new(card, rows, k, false), None),
+            Selection::AbsTopK(k) => self.best(card, x, Best::new(card, rows, k, true), None),
+            Selection::BatchTopK(k) => self.collect(card, x, Collected::batch(card, rows, k)),
+            Selection::Above(thresholds) => {
+                let thresholds = card.upload(thresholds);
+                let (pairs, _) = self.collect(card, x, Collected::above(card, rows, &thresholds))?;
+                Ok((pairs, None))
+            }
+        }
+    }
+
+    /// The best `k` of each row; `latents` says what the encoder's rows are called, where that is not their place.
+    pub(crate) fn top<R: Runtime>(
+        &self,
+        card: &Card<R>,
+        x: &Floats,
+        k: usize,
+        latents: &Ints,
+    ) -> Result<Pairs, Lost> {
+        let best = Best::new(card, x.len() / self.d.max(1), k, false);
+        self.best(card, x, best, Some(latents)).map(|(pairs, _)| pairs)
+    }
+
+    fn best<R: Runtime>(
+        &self,
+        card: &Card<R>,
+        x: &Floats,
+        mut best: Best,
+        latents: Option<&Ints>,
+    ) -> Result<(Pairs, Option<f32>), Lost> {
+        self.chunks(card, x, |scores, first, width| {
+            let listed = latents.map(|latents| latents.part(first, width));
+            let columns = listed.as_ref().map_or(Columns::From(first as u32), Columns::Listed);
+            best.meet(card, scores, width, columns);
+            Ok(())
+        })?;
+        Ok((best.finish(card)?, None))
+    }
+
+    fn collect<R: Runtime>(
+        &self,
+        card: &Card<R>,
+        x: &Floats,
+        mut collected: Collected,
+    ) -> Result<(Pairs, Option<f32>), Lost> {
+        self.chunks(card, x, |scores, first, width| collected.meet(card, scores, width, first as u32))?;
+        collected.finish(card)
+    }
+
+    /// Hands out the scores of one chunk of latents after the other: `[rows, width]`, and the first latent.
+    fn chunks<R: Runtime>(
+        &self,
+        card: &Card<R>,
+        x: &Floats,
+        mut meet: impl FnMut(&Floats, usize, usize) -> Result<(), Lost>,
+    ) -> Result<(), Lost> {
+        let (d, rows, n) = (self.d, x.len() / self.d.max(1), self.n());
+        if rows == 0 || n == 0 {
+            return Ok(());
+        }
+        let most = width_of_chunk(rows, n);
+        let scores = card.room(rows * most);
+        let tensor = match self.precision {
+            Precision::F32 => None,
+            precision => Some(TensorProduct::new(card, x, d, precision)?),
+        };
+        for first in (0..n).step_by(most) {
+            let width = most.min(n - first);
+            let scores = scores.part(0, rows * width);
+            match &tensor {
+                None => Product { x, w: self.w, bias: self.bias, d, rows, first, width }.run(card, &scores),
+                Some(tensor) => tensor.run(card, self.w, self.bias, (first, width), &scores)?,
+            }
+            meet(&scores, first, width)?;
+        }
+        Ok(())
+    }
+}
+
+/// Latents of a chunk: a multiple of 128 unless it is all.
+fn width_of_chunk(rows: usize, n: usize) -> usize {
+    let most = SCORES / rows.max(1);
+    (most / 128 * 128).max(128).min(n)
+}
+
+/// Pairs as the skeleton knows them.
+pub(crate) fn selected(pairs: Pairs, threshold: Option<f32>, n_latents: usize) -> Selected<f32> {
+    let Pairs { offsets, latents, values } = pairs;
+    let codes = Codes { n_latents, offsets, latents, values: values.clone() };
+    Selected { codes, values, threshold, screening: Screening::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_fit() {
+        assert_eq!(width_of_chunk(16_384, 131_072), 4096);
+        assert_eq!(width_of_chunk(100, 3000), 3000);
+        assert_eq!(width_of_chunk(1 << 27, 3000), 128);
+    }
+}
