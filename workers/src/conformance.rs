@@ -3,9 +3,10 @@
 //! Functions panic with the name of the broken promise, like assertions: they are called by tests.
 #![allow(clippy::panic, clippy::expect_used, reason = "a conformance suite is made of assertions")]
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Deref, sync::Arc};
 
 use crate::{
+    card::Card,
     coders::{CoderSpec, Recoded},
     codes::Codes,
     learner::{
@@ -22,8 +23,31 @@ const D_IN: usize = 24;
 const ROWS: usize = 96;
 const STEPS: u64 = 6;
 
+/// A learner and where it learns.
+struct Subject {
+    spec: LearnerSpec,
+    card: Option<Arc<dyn Card>>,
+}
+
+impl Deref for Subject {
+    type Target = LearnerSpec;
+
+    fn deref(&self) -> &LearnerSpec {
+        &self.spec
+    }
+}
+
 /// Runs the whole suite on one learner.
 pub fn check(spec: &LearnerSpec) {
+    suite(&Subject { spec: spec.clone(), card: None });
+}
+
+/// Runs the whole suite on one learner that learns and encodes on a card.
+pub fn check_on(spec: &LearnerSpec, card: &Arc<dyn Card>) {
+    suite(&Subject { spec: spec.clone(), card: Some(card.clone()) });
+}
+
+fn suite(spec: &Subject) {
     same_bytes_for_any_threads(spec);
     save_load_step_equals_step_step(spec);
     lanes_do_not_depend_on_who_holds_them(spec);
@@ -38,7 +62,8 @@ pub fn check(spec: &LearnerSpec) {
 
 /// A dictionary that was learned in a few steps, frozen for vectors that were multiplied by 3.
 pub fn dictionary(spec: &LearnerSpec) -> Box<dyn Dictionary> {
-    trained(spec, 1, STEPS).freeze(&scales(spec, 3.0))
+    let spec = Subject { spec: spec.clone(), card: None };
+    trained(&spec, 1, STEPS).freeze(&scales(&spec, 3.0))
 }
 
 /// Rows around four directions, so that there is something to learn, `[96, 24]`. Each step has others.
@@ -53,16 +78,16 @@ pub fn rows(step: u64) -> Vec<f32> {
     (0..ROWS).flat_map(|r| (0..D_IN).map(move |c| value(r, c))).collect()
 }
 
-fn start(spec: &LearnerSpec, threads: usize) -> Box<dyn DictLearner> {
+fn start(spec: &Subject, threads: usize) -> Box<dyn DictLearner> {
     build(spec, threads, &rows(1000), &beside(spec, 1000))
 }
 
 /// As it is built to go on from a checkpoint: nothing is calibrated again.
-fn start_without_sample(spec: &LearnerSpec) -> Box<dyn DictLearner> {
+fn start_without_sample(spec: &Subject) -> Box<dyn DictLearner> {
     build(spec, 2, &[], &vec![Vec::new(); spec.columns().beside.len()])
 }
 
-fn build(spec: &LearnerSpec, threads: usize, sample: &[f32], beside: &[Vec<f32>]) -> Box<dyn DictLearner> {
+fn build(spec: &Subject, threads: usize, sample: &[f32], beside: &[Vec<f32>]) -> Box<dyn DictLearner> {
     let (files, (input_widths, beside_widths)) = (files(spec), widths(spec));
     let setup = Setup {
         files: &files,
@@ -71,17 +96,18 @@ fn build(spec: &LearnerSpec, threads: usize, sample: &[f32], beside: &[Vec<f32>]
         input_widths: &input_widths,
         beside_widths: &beside_widths,
         scales: scales(spec, 3.0),
+        card: spec.card.clone(),
         ..Setup::plain(&D_IN, STEPS, 7, sample, Threads::new(threads).expect("threads start"))
     };
     spec.build(&setup).expect("the spec is valid")
 }
 
-fn step(spec: &LearnerSpec, learner: &mut dyn DictLearner, number: u64, lanes: &[usize]) -> StepReport {
+fn step(spec: &Subject, learner: &mut dyn DictLearner, number: u64, lanes: &[usize]) -> StepReport {
     learner.step(&ActivationBatch::new(&rows(number), lanes).with_beside(&beside(spec, number)))
 }
 
 /// The dictionaries a learner builds on: a few made-up atoms, of its own kind if it takes no other.
-fn files(spec: &LearnerSpec) -> BTreeMap<String, Vec<u8>> {
+fn files(spec: &Subject) -> BTreeMap<String, Vec<u8>> {
     let names = spec.files();
     if names.is_empty() {
         return BTreeMap::new();
@@ -90,7 +116,7 @@ fn files(spec: &LearnerSpec) -> BTreeMap<String, Vec<u8>> {
         "itda" => r#"{"kind": "itda", "n_latents": 6, "k": 2, "tau": 0.001, "initial": 4}"#,
         _ => r#"{"kind": "topk", "n_latents": 6, "k": 2}"#,
     };
-    let base: LearnerSpec = serde_json::from_str(small).expect("a spec");
+    let base = Subject { spec: serde_json::from_str(small).expect("a spec"), card: None };
     let exported = trained(&base, 1, 1).freeze(&Scales::of(3.0)).export().expect("an export");
     let bytes = |name: &String| {
         let file = exported.iter().find(|file| name.ends_with(file.name)).expect("a file of the export");
@@ -116,20 +142,20 @@ impl OutsideLoss for Squared {
 }
 
 /// Widths of the input columns, which share the width out, and of the columns beside.
-fn widths(spec: &LearnerSpec) -> (Vec<usize>, Vec<usize>) {
+fn widths(spec: &Subject) -> (Vec<usize>, Vec<usize>) {
     let columns = spec.columns();
     let width = |beside: &Beside| if beside.role == Role::Label { 1 } else { D_IN };
     let inputs = columns.inputs.len().max(1);
     (vec![D_IN / inputs; inputs], columns.beside.iter().map(width).collect())
 }
 
-fn scales(spec: &LearnerSpec, scale: f32) -> Scales {
+fn scales(spec: &Subject, scale: f32) -> Scales {
     let (inputs, beside) = widths(spec);
     Scales { inputs: vec![scale; inputs.len()], beside: vec![scale; beside.len()] }
 }
 
 /// The columns a learner asks for: vectors are other rows of the same kind, labels 0 or 1, some missing.
-fn beside(spec: &LearnerSpec, number: u64) -> Vec<Vec<f32>> {
+fn beside(spec: &Subject, number: u64) -> Vec<Vec<f32>> {
     let column = |(at, beside): (usize, &Beside)| match beside.role {
         Role::Target | Role::Gradient => rows(number + 100 * (at as u64 + 1)),
         Role::Label => {
@@ -141,7 +167,7 @@ fn beside(spec: &LearnerSpec, number: u64) -> Vec<Vec<f32>> {
 
 const LANES: &[usize] = &[0, 20, 20, 61, ROWS];
 
-fn trained(spec: &LearnerSpec, threads: usize, steps: u64) -> Box<dyn DictLearner> {
+fn trained(spec: &Subject, threads: usize, steps: u64) -> Box<dyn DictLearner> {
     let mut learner = start(spec, threads);
     for number in 0..steps {
         step(spec, &mut *learner, number, LANES);
@@ -149,14 +175,14 @@ fn trained(spec: &LearnerSpec, threads: usize, steps: u64) -> Box<dyn DictLearne
     learner
 }
 
-fn same_bytes_for_any_threads(spec: &LearnerSpec) {
+fn same_bytes_for_any_threads(spec: &Subject) {
     let one = trained(spec, 1, STEPS).save();
     for threads in [2, 3, 8] {
         assert_eq!(one, trained(spec, threads, STEPS).save(), "{threads} threads give other bytes than 1");
     }
 }
 
-fn save_load_step_equals_step_step(spec: &LearnerSpec) {
+fn save_load_step_equals_step_step(spec: &Subject) {
     for stop in 0..STEPS {
         let bytes = trained(spec, 2, stop).save().to_bytes().expect("a state has bytes");
         let mut resumed = start_without_sample(spec);
@@ -169,14 +195,14 @@ fn save_load_step_equals_step_step(spec: &LearnerSpec) {
 }
 
 /// Empty lanes and the grouping of lanes into processes must not matter: sums run lane by lane.
-fn lanes_do_not_depend_on_who_holds_them(spec: &LearnerSpec) {
+fn lanes_do_not_depend_on_who_holds_them(spec: &Subject) {
     let (mut few, mut padded) = (start(spec, 1), start(spec, 1));
     step(spec, &mut *few, 0, &[0, 20, 61, ROWS]);
     step(spec, &mut *padded, 0, &[0, 0, 20, 20, 61, ROWS, ROWS]);
     assert_eq!(few.save(), padded.save(), "empty lanes change the step");
 }
 
-fn an_empty_batch_changes_nothing(spec: &LearnerSpec) {
+fn an_empty_batch_changes_nothing(spec: &Subject) {
     let mut learner = trained(spec, 1, 2);
     let before = learner.save();
     let nothing = vec![Vec::new(); spec.columns().beside.len()];
@@ -184,7 +210,7 @@ fn an_empty_batch_changes_nothing(spec: &LearnerSpec) {
     assert_eq!((report.rows, learner.save()), (0, before), "a batch without rows is not a step");
 }
 
-fn a_foreign_state_is_refused(spec: &LearnerSpec) {
+fn a_foreign_state_is_refused(spec: &Subject) {
     let mut learner = trained(spec, 1, 1);
     let before = learner.save();
     let mut foreign = LearnerState::default();
@@ -193,7 +219,7 @@ fn a_foreign_state_is_refused(spec: &LearnerSpec) {
     assert_eq!(learner.save(), before, "a refused state changes the learner");
 }
 
-fn encoding_ignores_how_rows_are_grouped(spec: &LearnerSpec) {
+fn encoding_ignores_how_rows_are_grouped(spec: &Subject) {
     let dictionary = trained(spec, 2, STEPS).freeze(&scales(spec, 3.0));
     let x = rows(50);
     let whole = dictionary.encode(&x);
@@ -215,7 +241,7 @@ fn encoding_ignores_how_rows_are_grouped(spec: &LearnerSpec) {
     }
 }
 
-fn learning_lowers_the_error(spec: &LearnerSpec) {
+fn learning_lowers_the_error(spec: &Subject) {
     let mut learner = start(spec, 1);
     let reports: Vec<StepReport> = (0..STEPS).map(|_| step(spec, &mut *learner, 0, LANES)).collect();
     let (first, last) = (reports[0].squared_error, reports[reports.len() - 1].squared_error);
@@ -224,7 +250,7 @@ fn learning_lowers_the_error(spec: &LearnerSpec) {
 }
 
 /// Facts save work; whoever found them, the bytes are the same.
-fn facts_change_nothing(spec: &LearnerSpec) {
+fn facts_change_nothing(spec: &Subject) {
     let (mut alone, mut told) = (start(spec, 2), start(spec, 2));
     let x = rows(0);
     let facts = BatchFacts::of(&x, D_IN, LANES, &Threads::new(3).expect("threads start"));
@@ -235,7 +261,7 @@ fn facts_change_nothing(spec: &LearnerSpec) {
 }
 
 /// A learner that met NaN says so and can be stepped on: it must not take others down.
-fn rows_that_are_not_finite_are_reported(spec: &LearnerSpec) {
+fn rows_that_are_not_finite_are_reported(spec: &Subject) {
     for bad in [f32::NAN, f32::INFINITY, f32::MAX] {
         let mut learner = trained(spec, 2, 2);
         let mut x = rows(0);
@@ -247,7 +273,7 @@ fn rows_that_are_not_finite_are_reported(spec: &LearnerSpec) {
 }
 
 /// Whoever does not say why not can be coded by search; a row that is not finite has no codes then.
-fn a_coder_takes_the_place_of_the_encoder(spec: &LearnerSpec) {
+fn a_coder_takes_the_place_of_the_encoder(spec: &Subject) {
     if spec.uncodable().is_some() {
         return;
     }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use atomflow_workers::{
+    card::Card,
     codes::Codes,
     learner::Dictionary,
     stats::{RowSplit, StatsSpec},
@@ -37,6 +38,8 @@ pub struct Harvester {
     pub statistics: StatsSpec,
     /// What it runs on.
     pub hold: Hold,
+    /// The card it encodes on, if that is not the CPU.
+    pub card: Option<Arc<dyn Card>>,
     /// Shards that are committed already.
     pub done: BTreeSet<u32>,
 }
@@ -172,7 +175,18 @@ fn share(harvest: &Harvest, at: usize, rows: &HarvestRows, stop: &Stop) -> Optio
         return Some(Share { harvester: at, codes, x_hat, x: None, encoded: None });
     };
     let coded = harvest.failures.shield(|| coded(harvester, at, decoded, verdicts));
+    // Codes of a card that is gone are empty, and look like codes.
+    if let Some(reason) = harvester.card.as_ref().and_then(|card| card.lost()) {
+        stop.fail(lost(&reason));
+        return None;
+    }
     coded.map_err(|error| harvest.failures.add(harvester.learner, error, stop)).ok()
+}
+
+fn lost(reason: &str) -> Error {
+    Error::retry(format!("the card was lost at harvest: {reason}"))
+        .field("runtime.device")
+        .hint("what was committed is safe: `atomflow resume`, on another card if this one stays away")
 }
 
 fn coded(harvester: &Harvester, at: usize, decoded: &Decoded, verdicts: &[Verdict]) -> Share {
@@ -269,7 +283,7 @@ mod tests {
         let (dictionary, hold) = (Arc::new(Doubling), Hold::new(&Threads::new(1).unwrap()));
         let done = BTreeSet::new();
         let mut harvester =
-            Harvester { learner: 0, dictionary, encoder: None, sight, statistics, hold, done };
+            Harvester { learner: 0, dictionary, encoder: None, sight, statistics, hold, card: None, done };
         let x = vec![3.0, f32::NAN, 9.0, 1.0, 4.0, 0.0, 7.0, 2.0];
         let decoded = Decoded { rows: 2, x, ..Decoded::default() };
         let verdicts = [Verdict::Train, Verdict::HeldOut];
