@@ -7,8 +7,13 @@
 //! One source for every runtime: [`cubecl::Runtime`] is CUDA on NVIDIA cards, and any Vulkan device, a
 //! software one among them, in tests.
 
+pub(crate) mod autoencoder;
 pub mod card;
+pub(crate) mod dictionary;
+pub(crate) mod encoder;
 pub mod kernels;
+pub mod learn;
+pub mod lost;
 pub mod verify;
 
 pub use cubecl::Runtime;

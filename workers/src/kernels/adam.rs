@@ -5,15 +5,18 @@ use super::real::Real;
 /// The constants of one step: bias corrections are folded in once, not per element.
 #[derive(Debug, Clone, Copy)]
 pub struct AdamStep<R> {
-    beta1: R,
-    beta2: R,
+    /// β₁.
+    pub beta1: R,
+    /// β₂.
+    pub beta2: R,
     /// `1 − β₁`, `1 − β₂`.
-    rest: (R, R),
+    pub rest: (R, R),
     /// `lr / (1 − β₁ᵗ)`.
-    rate: R,
+    pub rate: R,
     /// `1 / (1 − β₂ᵗ)`.
-    unbias2: R,
-    eps: R,
+    pub unbias2: R,
+    /// ε.
+    pub eps: R,
 }
 
 /// β₁, β₂ (Kingma & Ba) and ε of `openai/sparse_autoencoder`: ε far below √v, since the loss is

@@ -1,0 +1,329 @@
+//! An autoencoder whose parameters lie on a card: what the skeleton of a learner asks for, step by step.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use atomflow_workers::{
+    card::{Against, CardGradient, CardResidual, CardRows, CardTerm, OnCard, Precision},
+    codes::Codes,
+    kernels::{
+        adam::AdamStep,
+        encode::{Among, Selected, Selection},
+        lanes::Moments,
+    },
+    skeleton::{
+        parameters::{self, Parameters},
+        update::Atoms,
+    },
+};
+
+use crate::{
+    Runtime,
+    card::{Card, Floats, Lost},
+    encoder::{Encoder, selected},
+    kernels::{
+        adam::{self, Constants, Parameter},
+        by_latent::by_latent,
+        codes::CodesOnCard,
+        columns,
+        gather::{Batch, Gathered},
+        lists::{TERMS, Term},
+        residual,
+        rows,
+        update::{self, Beside, Latents},
+    },
+    lost::Losses,
+    pairs::Pairs,
+};
+
+/// See [`OnCard`].
+#[derive(Debug)]
+pub(crate) struct Autoencoder<R: Runtime> {
+    card: Card<R>,
+    precision: Precision,
+    losses: Losses,
+    pre_bias: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    latents: Latents,
+    b_dec: Parameter,
+    /// What is subtracted before encoding where `b_dec` is not: zeros, `[d_in]`.
+    zeros: Floats,
+    rows: Option<Rows>,
+}
+
+/// The batch.
+#[derive(Debug, Clone)]
+struct Rows {
+    count: usize,
+    x: Floats,
+    /// `x` without what is subtracted before encoding.
+    centred: Floats,
+    target: Floats,
+}
+
+impl<R: Runtime> Autoencoder<R> {
+    pub(crate) fn new(card: Card<R>, precision: Precision, start: &Parameters<f32>, losses: Losses) -> Self {
+        let state = Mutex::new(State::upload(&card, start));
+        Autoencoder { card, precision, losses, pre_bias: start.pre_bias, state }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn encoder<'a>(&self, state: &'a State) -> Encoder<'a> {
+        let Latents { w_enc, b_enc, .. } = &state.latents;
+        Encoder { w: &w_enc.value, bias: &b_enc.value, d: state.zeros.len(), precision: self.precision }
+    }
+
+    fn begun(&self, state: &mut State, x: &[f32], target: Option<&[f32]>) -> Result<Moments, Lost> {
+        let d_out = state.b_dec.value.len();
+        let x_there = self.card.upload(x);
+        let centred = match self.pre_bias {
+            true => columns::centre(&self.card, &x_there, &state.b_dec.value),
+            false => x_there.clone(),
+        };
+        let target = target.map_or_else(|| x_there.clone(), |target| self.card.upload(target));
+        let moments = columns::moments(&self.card, &target, d_out);
+        let count = x.len() / state.zeros.len().max(1);
+        state.rows = Some(Rows { count, x: x_there, centred, target });
+        let sums = self.card.download(&moments.sums)?;
+        let squares = self.card.download(&moments.squares)?;
+        Ok(Moments { squared_norm: total(&squares), column_sums: wide(&sums) })
+    }
+
+    fn chosen(
+        &self,
+        state: &State,
+        selection: Selection<f32>,
+        among: Option<Among>,
+    ) -> Result<(Selected<f32>, Option<Selected<f32>>), Lost> {
+        let (encoder, n) = (self.encoder(state), state.latents.b_enc.value.len());
+        let rows = begun(state)?;
+        let (pairs, threshold) = encoder.select(&self.card, &rows.centred, selection)?;
+        let among = among.map(|among| self.chosen_among(state, among)).transpose()?;
+        Ok((selected(pairs, threshold, n), among))
+    }
+
+    fn chosen_among(&self, state: &State, among: Among) -> Result<Selected<f32>, Lost> {
+        let Latents { w_enc, b_enc, .. } = &state.latents;
+        let latents = self.card.upload(among.latents);
+        let d = state.zeros.len();
+        let w = rows::gather(&self.card, &w_enc.value, d, &latents);
+        let bias = rows::gather(&self.card, &b_enc.value, 1, &latents);
+        let encoder = Encoder { w: &w, bias: &bias, d, precision: self.precision };
+        let pairs = encoder.top(&self.card, &begun(state)?.centred, among.k, &latents)?;
+        Ok(selected(pairs, None, b_enc.value.len()))
+    }
+
+    fn left(
+        &self,
+        state: &State,
+        against: Against,
+        codes: &Codes,
+        values: &[f32],
+    ) -> Result<CardResidual, Lost> {
+        let (target, offset) = match against {
+            Against::Target => (begun(state)?.target.clone(), Some(&state.b_dec.value)),
+            Against::Rows(rows) => (floats(rows)?.clone(), None),
+        };
+        let there = self.upload(codes)?;
+        let values = self.card.upload(values);
+        let left =
+            residual::residual(&self.card, &target, offset, &there, &values, &state.latents.w_dec.value);
+        let sums = columns::sums(&self.card, &left.e, state.b_dec.value.len());
+        let squares = self.card.download(&left.squares)?;
+        let moments =
+            Moments { squared_norm: total(&squares), column_sums: wide(&self.card.download(&sums)?) };
+        let along_atoms = self.card.download(&left.along_atoms)?;
+        Ok(CardResidual { e: CardRows(std::sync::Arc::new(left.e)), along_atoms, moments })
+    }
+
+    fn upload(&self, codes: &Codes) -> Result<CodesOnCard, Lost> {
+        let position = |&at: &usize| u32::try_from(at).map_err(|_| Lost("more than 2³² pairs".to_owned()));
+        let offsets = codes.offsets.iter().map(position).collect::<Result<Vec<u32>, Lost>>()?;
+        Ok(CodesOnCard::upload(&self.card, &offsets, &codes.latents))
+    }
+
+    fn term(&self, term: &CardTerm, n: usize) -> Result<Term, Lost> {
+        Ok(Term {
+            by_latent: by_latent(&self.card, &self.upload(&term.codes)?, n),
+            decoder: self.card.upload(&term.decoder),
+            encoder: self.card.upload(&term.encoder),
+            y: term.y.as_ref().map(|y| floats(y).cloned()).transpose()?,
+        })
+    }
+
+    fn stepped(
+        &self,
+        state: &mut State,
+        gradient: &CardGradient,
+        adam: &AdamStep<f32>,
+        atoms: Atoms,
+    ) -> Result<(), Lost> {
+        if gradient.terms.len() > TERMS {
+            return Err(Lost(format!("a loss of {} terms; a step takes {TERMS}", gradient.terms.len())));
+        }
+        let (card, n) = (&self.card, state.latents.b_enc.value.len());
+        let rows = begun(state)?;
+        let batch = Batch {
+            rows: rows.count,
+            x: rows.x.clone(),
+            centre: if self.pre_bias { state.b_dec.value.clone() } else { state.zeros.clone() },
+            d_out: state.b_dec.value.len(),
+            terms: gradient.terms.iter().map(|term| self.term(term, n)).collect::<Result<_, Lost>>()?,
+        };
+        let gathered = Gathered::of(card, &batch, n);
+        #[allow(clippy::cast_possible_truncation, reason = "gradients on a card are f32")]
+        let offset: Vec<f32> = gradient.offset.iter().map(|&g| g as f32).collect();
+        let mut offset = card.upload(&offset);
+        if self.pre_bias {
+            // With the encoder rows from before the step.
+            let through = update::before_encoding(card, &gathered, &state.latents);
+            offset = columns::centre(card, &offset, &through);
+        }
+        let [bias, pull] = [gradient.bias, gradient.pull].map(|own| own.map(|own| card.upload(own)));
+        let beside = Beside { bias: bias.as_ref(), pull: pull.as_ref() };
+        let constants = constants(adam);
+        update::step(card, &gathered, &state.latents, beside, &constants, atoms == Atoms::UnitNorm);
+        adam::adam(card, &state.b_dec, &offset, &constants);
+        card.flush()
+    }
+
+    fn fetch(&self, parameters: &mut Parameters<f32>) -> Result<(), Lost> {
+        let State { latents: Latents { w_enc, b_enc, w_dec }, b_dec, .. } = &*self.state();
+        let mut of = |there: &Parameter| {
+            Ok(parameters::Parameter {
+                value: self.card.download(&there.value)?,
+                m: self.card.download(&there.m)?,
+                v: self.card.download(&there.v)?,
+            })
+        };
+        let [w_enc, b_enc, w_dec, b_dec] = [of(w_enc)?, of(b_enc)?, of(w_dec)?, of(b_dec)?];
+        *parameters = Parameters { w_enc, b_enc, w_dec, b_dec, ..parameters.clone() };
+        Ok(())
+    }
+}
+
+impl State {
+    fn upload<R: Runtime>(card: &Card<R>, start: &Parameters<f32>) -> Self {
+        let of = |here: &parameters::Parameter<f32>| Parameter {
+            value: card.upload(&here.value),
+            m: card.upload(&here.m),
+            v: card.upload(&here.v),
+        };
+        State {
+            latents: Latents { w_enc: of(&start.w_enc), b_enc: of(&start.b_enc), w_dec: of(&start.w_dec) },
+            b_dec: of(&start.b_dec),
+            zeros: card.upload(&vec![0.0; start.d_in]),
+            rows: None,
+        }
+    }
+}
+
+impl<R: Runtime> OnCard for Autoencoder<R> {
+    fn begin(&self, x: &[f32], target: Option<&[f32]>) -> Moments {
+        let mut state = self.state();
+        let nothing = || Moments { squared_norm: f64::NAN, column_sums: vec![f64::NAN; self.d_out()] };
+        let begun = self.begun(&mut state, x, target);
+        drop(state);
+        self.losses.or_else(begun, nothing)
+    }
+
+    fn select(
+        &self,
+        selection: Selection<f32>,
+        among: Option<Among>,
+    ) -> (Selected<f32>, Option<Selected<f32>>) {
+        let state = self.state();
+        let none = || self.nothing(&state);
+        self.losses.or_else(self.chosen(&state, selection, among), || (none(), among.map(|_| none())))
+    }
+
+    fn select_among(&self, among: Among) -> Selected<f32> {
+        let state = self.state();
+        self.losses.or_else(self.chosen_among(&state, among), || self.nothing(&state))
+    }
+
+    fn residual(&self, against: Against, codes: &Codes, values: &[f32]) -> CardResidual {
+        let state = self.state();
+        let nothing = || CardResidual {
+            e: CardRows(std::sync::Arc::new(())),
+            along_atoms: vec![f32::NAN; values.len()],
+            moments: Moments {
+                squared_norm: f64::NAN,
+                column_sums: vec![f64::NAN; state.b_dec.value.len()],
+            },
+        };
+        self.losses.or_else(self.left(&state, against, codes, values), nothing)
+    }
+
+    fn along(&self, y: &CardRows, codes: &Codes) -> Vec<f32> {
+        let state = self.state();
+        let along = || {
+            let there = self.upload(codes)?;
+            let along = residual::along(&self.card, floats(y)?, &there, &state.latents.w_dec.value);
+            self.card.download(&along)
+        };
+        self.losses.or_else(along(), || vec![f32::NAN; codes.nnz()])
+    }
+
+    fn update(&self, gradient: &CardGradient, adam: &AdamStep<f32>, atoms: Atoms) {
+        let mut state = self.state();
+        let stepped = self.stepped(&mut state, gradient, adam, atoms);
+        drop(state);
+        self.losses.or_else(stepped, || ());
+    }
+
+    fn biases(&self) -> (Vec<f32>, Vec<f32>) {
+        let state = self.state();
+        let of = |there: &Floats| {
+            self.losses.or_else(self.card.download(there), || vec![f32::NAN; there.len()])
+        };
+        (of(&state.latents.b_enc.value), of(&state.b_dec.value))
+    }
+
+    fn read(&self, parameters: &mut Parameters<f32>) {
+        self.losses.or_else(self.fetch(parameters), || ());
+    }
+
+    fn write(&self, parameters: &Parameters<f32>) {
+        *self.state() = State::upload(&self.card, parameters);
+    }
+}
+
+impl<R: Runtime> Autoencoder<R> {
+    fn d_out(&self) -> usize {
+        self.state().b_dec.value.len()
+    }
+
+    /// Rows without codes.
+    fn nothing(&self, state: &State) -> Selected<f32> {
+        let rows = state.rows.as_ref().map_or(0, |rows| rows.count);
+        selected(Pairs::none(rows), None, state.latents.b_enc.value.len())
+    }
+}
+
+fn begun(state: &State) -> Result<&Rows, Lost> {
+    state.rows.as_ref().ok_or_else(|| Lost("no batch has begun".to_owned()))
+}
+
+fn floats(rows: &CardRows) -> Result<&Floats, Lost> {
+    rows.0.downcast_ref().ok_or_else(|| Lost("rows of another card".to_owned()))
+}
+
+fn constants(adam: &AdamStep<f32>) -> Constants {
+    let AdamStep { beta1, beta2, rest: (rest1, rest2), rate, unbias2, eps } = *adam;
+    Constants { beta1, beta2, rest1, rest2, rate, unbias2, eps }
+}
+
+fn total(values: &[f32]) -> f64 {
+    values.iter().map(|&v| f64::from(v)).sum()
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&v| f64::from(v)).collect()
+}
