@@ -1,11 +1,14 @@
 //! A card and the memory on it.
 
-use std::marker::PhantomData;
+use std::{
+    fmt::{self, Debug},
+    marker::PhantomData,
+};
 
 use cubecl::{
     bytes::Bytes,
     client::ComputeClient,
-    prelude::{ArrayArg, CubeCount, CubeDim},
+    prelude::{ArrayArg, CubeCount, CubeDim, CubeElement},
     server::Handle,
 };
 
@@ -17,9 +20,15 @@ use crate::Runtime;
 pub struct Lost(pub String);
 
 /// A card, ready to work.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Card<R: Runtime> {
     client: ComputeClient<R>,
+}
+
+impl<R: Runtime> Debug for Card<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Card").field("runtime", &R::name(&self.client)).finish()
+    }
 }
 
 /// Numbers on a card, one after the other, without gaps.
@@ -41,15 +50,20 @@ pub trait Plain: Copy + Send + Sync + 'static {
     fn bytes(numbers: &[Self]) -> &[u8];
     /// Bytes as numbers.
     fn numbers(bytes: &[u8]) -> Vec<Self>;
+
+    /// Bytes of so many numbers: whole words, and never none.
+    fn room(len: usize) -> usize {
+        (len * size_of::<Self>()).next_multiple_of(4).max(4)
+    }
 }
 
-impl<T: cubecl::bytemuck::Pod + Send + Sync> Plain for T {
+impl<T: CubeElement + Copy> Plain for T {
     fn bytes(numbers: &[T]) -> &[u8] {
-        cubecl::bytemuck::cast_slice(numbers)
+        T::as_bytes(numbers)
     }
 
     fn numbers(bytes: &[u8]) -> Vec<T> {
-        cubecl::bytemuck::pod_collect_to_vec(bytes)
+        T::from_bytes(bytes).to_vec()
     }
 }
 
@@ -66,13 +80,15 @@ impl<R: Runtime> Card<R> {
 
     /// Copies `numbers` to the card.
     pub fn upload<T: Plain>(&self, numbers: &[T]) -> Buffer<T> {
-        let handle = self.client.create(Bytes::from_bytes_vec(T::bytes(numbers).to_vec()));
+        let mut bytes = T::bytes(numbers).to_vec();
+        bytes.resize(T::room(numbers.len()), 0);
+        let handle = self.client.create(Bytes::from_bytes_vec(bytes));
         Buffer { handle, len: numbers.len(), number: PhantomData }
     }
 
     /// Room for `len` numbers, with anything in it.
     pub fn room<T: Plain>(&self, len: usize) -> Buffer<T> {
-        let handle = self.client.empty(len.max(1) * size_of::<T>());
+        let handle = self.client.empty(T::room(len));
         Buffer { handle, len, number: PhantomData }
     }
 
@@ -102,6 +118,13 @@ impl<T> Buffer<T> {
     /// Where they lie.
     pub fn handle(&self) -> &Handle {
         &self.handle
+    }
+
+    /// As an argument of a kernel that takes words of 32 bits, whatever lies in them.
+    pub fn words<R: Runtime>(&self) -> ArrayArg<R> {
+        let words = (self.len * size_of::<T>()).div_ceil(4);
+        // SAFETY: buffers have room for whole words, see `Plain::room`.
+        unsafe { ArrayArg::from_raw_parts(self.handle.clone(), words) }
     }
 
     /// As an argument of a kernel.

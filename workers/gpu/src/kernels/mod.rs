@@ -2,3 +2,7 @@
 //!
 //! No atomics on floats and no order that depends on timing: every sum has one written-down order, and
 //! integers are counted exactly. So the same card gives the same bits each time.
+
+pub mod codes;
+pub mod residual;
+mod tree;

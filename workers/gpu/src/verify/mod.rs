@@ -1,7 +1,20 @@
 //! Every kernel against its slow reference, on the card itself: what `atomflow devices --verify` runs, and what
 //! the tests run on a software device.
 
+mod numbers;
+mod residual;
+
 use std::fmt::Debug;
+
+use crate::{
+    Runtime,
+    card::{Buffer, Card, Plain},
+};
+
+/// Every kernel of the step behind the encoder.
+pub fn step<R: Runtime>(card: &Card<R>, report: &mut Report) {
+    residual::check(card, report);
+}
 
 /// One comparison.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -63,4 +76,9 @@ impl Report {
     pub fn fine(&self) -> bool {
         self.checks.iter().all(|check| check.fine)
     }
+}
+
+/// What lies on the card; nothing if it is lost, which no comparison takes for fine.
+fn read<R: Runtime, T: Plain>(card: &Card<R>, buffer: &Buffer<T>) -> Vec<T> {
+    card.download(buffer).unwrap_or_default()
 }
