@@ -3,6 +3,9 @@
 //! No atomics on floats and no order that depends on timing: every sum has one written-down order, and
 //! integers are counted exactly. So the same card gives the same bits each time.
 
+pub mod by_latent;
 pub mod codes;
+pub mod columns;
 pub mod residual;
+mod scan;
 mod tree;

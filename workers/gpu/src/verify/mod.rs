@@ -1,6 +1,8 @@
 //! Every kernel against its slow reference, on the card itself: what `atomflow devices --verify` runs, and what
 //! the tests run on a software device.
 
+mod by_latent;
+mod columns;
 mod numbers;
 mod residual;
 
@@ -14,6 +16,8 @@ use crate::{
 /// Every kernel of the step behind the encoder.
 pub fn step<R: Runtime>(card: &Card<R>, report: &mut Report) {
     residual::check(card, report);
+    columns::check(card, report);
+    by_latent::check(card, report);
 }
 
 /// One comparison.
