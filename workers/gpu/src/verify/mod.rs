@@ -5,6 +5,7 @@ mod by_latent;
 mod columns;
 mod numbers;
 mod residual;
+mod update;
 
 use std::fmt::Debug;
 
@@ -18,6 +19,7 @@ pub fn step<R: Runtime>(card: &Card<R>, report: &mut Report) {
     residual::check(card, report);
     columns::check(card, report);
     by_latent::check(card, report);
+    update::check(card, report);
 }
 
 /// One comparison.

@@ -1,0 +1,341 @@
+//! What the gradients of a batch sum over rows: the rows of a list, weighted.
+//!
+//! Before a step: [`Gathered::of`] puts the pairs of all terms into lists, sums the segments of long lists, and
+//! finds by how much each latent pulls on what is subtracted before encoding. That has to be read, and
+//! multiplied with the encoder, before [`super::update::step`] changes the encoder.
+
+use cubecl::prelude::*;
+
+use super::{
+    lists::{Lists, Term},
+    residual::address,
+    scan::THREADS,
+    tree,
+};
+use crate::{
+    Runtime,
+    card::{Card, Floats, cubes, units},
+};
+
+/// Columns of a segment's sum that one thread holds.
+const COLUMNS: usize = 4;
+const STRIP: usize = THREADS * COLUMNS;
+/// Terms of a loss, at most.
+pub const TERMS: usize = 3;
+
+/// The rows that gradients are made of.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// How many rows.
+    pub rows: usize,
+    /// What is encoded, `[rows, d_in]`.
+    pub x: Floats,
+    /// What is subtracted before encoding, `[d_in]`.
+    pub centre: Floats,
+    /// Width of `y` and of atoms.
+    pub d_out: usize,
+    /// At most [`TERMS`], more are not looked at.
+    pub terms: Vec<Term>,
+}
+
+/// Which terms have a `y`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Kinds {
+    pub(super) terms: usize,
+    pub(super) has_y: [bool; TERMS],
+}
+
+/// A batch made ready for a step.
+#[derive(Debug)]
+pub struct Gathered<'a> {
+    pub(super) batch: &'a Batch,
+    pub(super) lists: Lists,
+    /// `y` of every term, or something unread.
+    pub(super) y: [Floats; TERMS],
+    pub(super) kinds: Kinds,
+    /// Sums of segments, `[most, d_in + d_out + 1]`: of the encoder's row, of the atom's, of `through`.
+    pub(super) sums: Floats,
+    /// `Σ encoder` of every latent, `[n]`: the gradient of `b_enc` but for a bias of its own, and what
+    /// weights the rows of the encoder in the gradient of what is subtracted before encoding.
+    pub through: Floats,
+}
+
+impl<'a> Gathered<'a> {
+    /// For `n` latents.
+    pub fn of<R: Runtime>(card: &Card<R>, batch: &'a Batch, n: usize) -> Self {
+        let terms = &batch.terms[..batch.terms.len().min(TERMS)];
+        let absent: Floats = card.room(1);
+        let y = |i: usize| terms.get(i).and_then(|term| term.y.clone());
+        let has_y = [0, 1, 2].map(|i| y(i).is_some());
+        let lists = Lists::of(card, terms, n, batch.rows);
+        let gathered = Gathered {
+            sums: card.room(lists.most * (batch.centre.len() + batch.d_out + 1)),
+            lists,
+            batch,
+            y: [0, 1, 2].map(|i| y(i).unwrap_or_else(|| absent.clone())),
+            kinds: Kinds { terms: terms.len(), has_y },
+            through: card.room(n),
+        };
+        gathered.sum_segments(card);
+        gathered.sum_through(card, n);
+        gathered
+    }
+
+    fn sum_segments<R: Runtime>(&self, card: &Card<R>) {
+        let (lists, d_in, d_out) = (&self.lists, self.batch.centre.len(), self.batch.d_out);
+        let strips = d_in.div_ceil(STRIP) + d_out.div_ceil(STRIP);
+        if lists.most == 0 {
+            return;
+        }
+        let [y0, y1, y2] = &self.y;
+        segment_sums::launch::<R>(
+            card.client(),
+            cubes(lists.most * strips),
+            units(THREADS as u32),
+            address([&self.batch.x, y0, y1, y2, &self.sums]),
+            lists.starts.arg(),
+            lists.segments.arg(),
+            lists.owners.arg(),
+            lists.rows.arg(),
+            lists.decoder.arg(),
+            lists.encoder.arg(),
+            self.batch.x.arg(),
+            self.batch.centre.arg(),
+            y0.arg(),
+            y1.arg(),
+            y2.arg(),
+            self.sums.arg(),
+            lists.segments.len() - 1,
+            lists.segment,
+            self.batch.rows,
+            d_in,
+            d_out,
+            self.kinds,
+        );
+    }
+
+    fn sum_through<R: Runtime>(&self, card: &Card<R>, n: usize) {
+        through_sums::launch::<R>(
+            card.client(),
+            cubes(n.div_ceil(GROUPS)),
+            units(THREADS as u32),
+            address([&self.sums]),
+            self.lists.starts.arg(),
+            self.lists.segments.arg(),
+            self.lists.encoder.arg(),
+            self.sums.arg(),
+            self.through.arg(),
+            n,
+            self.batch.centre.len() + self.batch.d_out + 1,
+        );
+    }
+}
+
+/// One cube per segment and strip of columns, first those of the encoder, then those of the atom.
+#[cube(launch, address_type = "dynamic")]
+fn segment_sums(
+    starts: &Array<u32>,
+    segments: &Array<u32>,
+    owners: &Array<u32>,
+    rows: &Array<u32>,
+    decoder: &Array<f32>,
+    encoder: &Array<f32>,
+    x: &Array<f32>,
+    centre: &Array<f32>,
+    y0: &Array<f32>,
+    y1: &Array<f32>,
+    y2: &Array<f32>,
+    sums: &mut Array<f32>,
+    n: usize,
+    segment: usize,
+    batch: usize,
+    d_in: usize,
+    d_out: usize,
+    #[comptime] kinds: Kinds,
+) {
+    let of_encoder = (d_in + STRIP - 1) / STRIP;
+    let strips = of_encoder + (d_out + STRIP - 1) / STRIP;
+    let (number, strip) = (CUBE_POS / strips, CUBE_POS % strips);
+    if number >= segments[n] as usize {
+        terminate!();
+    }
+    let latent = owners[number] as usize;
+    let from = starts[latent] as usize + (number - segments[latent] as usize) * segment;
+    let end = starts[latent + 1] as usize;
+    let to = select(from + segment < end, from + segment, end);
+    let mut sum = Array::<f32>::new(COLUMNS);
+    #[unroll]
+    for j in 0..COLUMNS {
+        sum[j] = 0.0f32;
+    }
+    let into = number * (d_in + d_out + 1);
+    if strip == 0 {
+        let mut weight = 0.0f32;
+        let mut p = from + UNIT_POS as usize;
+        while p < to {
+            weight += encoder[p];
+            p += THREADS;
+        }
+        let mut part = SharedMemory::<f32>::new(THREADS);
+        let weight = tree::total(weight, &mut part, THREADS);
+        if UNIT_POS == 0 {
+            sums[into + d_in + d_out] = weight;
+        }
+    }
+    if strip < of_encoder {
+        let first = strip * STRIP;
+        add_x(&mut sum, from, to, rows, encoder, x, centre, batch, first, d_in, COLUMNS, THREADS, kinds);
+        #[unroll]
+        for j in 0..COLUMNS {
+            if tree::is_column(first, d_in, j, THREADS) {
+                sums[into + tree::column(first, d_in, j, THREADS)] = sum[j];
+            }
+        }
+    } else {
+        let first = (strip - of_encoder) * STRIP;
+        add_y(&mut sum, from, to, rows, decoder, y0, y1, y2, batch, first, d_out, COLUMNS, THREADS, kinds);
+        #[unroll]
+        for j in 0..COLUMNS {
+            if tree::is_column(first, d_out, j, THREADS) {
+                sums[into + d_in + tree::column(first, d_out, j, THREADS)] = sum[j];
+            }
+        }
+    }
+}
+
+/// `sum += Σ weight·(x[row] − centre)` of the pairs from `from` to `to`, in order.
+#[cube]
+pub(super) fn add_x(
+    sum: &mut Array<f32>,
+    from: usize,
+    to: usize,
+    rows: &Array<u32>,
+    weights: &Array<f32>,
+    x: &Array<f32>,
+    centre: &Array<f32>,
+    batch: usize,
+    first: usize,
+    d: usize,
+    #[comptime] columns: usize,
+    #[comptime] threads: usize,
+    #[comptime] kinds: Kinds,
+) {
+    let mut less = Array::<f32>::new(columns);
+    #[unroll]
+    for j in 0..columns {
+        less[j] = centre[tree::column(first, d, j, threads)];
+    }
+    for p in from..to {
+        let mut row = rows[p] as usize;
+        if comptime!(kinds.terms > 1) {
+            row = row % batch;
+        }
+        let weight = weights[p];
+        #[unroll]
+        for j in 0..columns {
+            sum[j] = fma(weight, x[row * d + tree::column(first, d, j, threads)] - less[j], sum[j]);
+        }
+    }
+}
+
+/// `sum += Σ weight·y[row]` of the pairs from `from` to `to`, in order, each of the `y` of its term.
+#[cube]
+pub(super) fn add_y(
+    sum: &mut Array<f32>,
+    from: usize,
+    to: usize,
+    rows: &Array<u32>,
+    weights: &Array<f32>,
+    y0: &Array<f32>,
+    y1: &Array<f32>,
+    y2: &Array<f32>,
+    batch: usize,
+    first: usize,
+    d: usize,
+    #[comptime] columns: usize,
+    #[comptime] threads: usize,
+    #[comptime] kinds: Kinds,
+) {
+    for p in from..to {
+        let (row, weight) = (rows[p] as usize, weights[p]);
+        if comptime!(kinds.has_y[0]) {
+            if row < batch {
+                add_row(sum, weight, y0, row, first, d, columns, threads);
+            }
+        }
+        if comptime!(kinds.has_y[1]) {
+            if row >= batch && row < 2 * batch {
+                add_row(sum, weight, y1, row - batch, first, d, columns, threads);
+            }
+        }
+        if comptime!(kinds.has_y[2]) {
+            if row >= 2 * batch {
+                add_row(sum, weight, y2, row - 2 * batch, first, d, columns, threads);
+            }
+        }
+    }
+}
+
+#[cube]
+fn add_row(
+    sum: &mut Array<f32>,
+    weight: f32,
+    y: &Array<f32>,
+    row: usize,
+    first: usize,
+    d: usize,
+    #[comptime] columns: usize,
+    #[comptime] threads: usize,
+) {
+    #[unroll]
+    for j in 0..columns {
+        sum[j] = fma(weight, y[row * d + tree::column(first, d, j, threads)], sum[j]);
+    }
+}
+
+/// Latents of a cube, of [`LANES`] threads each.
+const GROUPS: usize = THREADS / LANES;
+const LANES: usize = 32;
+
+/// Each lane adds every 32nd weight of the list, or every 32nd segment's sum of them, and lanes are added in
+/// order.
+#[cube(launch, address_type = "dynamic")]
+fn through_sums(
+    starts: &Array<u32>,
+    segments: &Array<u32>,
+    encoder: &Array<f32>,
+    sums: &Array<f32>,
+    through: &mut Array<f32>,
+    n: usize,
+    width: usize,
+) {
+    let unit = UNIT_POS as usize;
+    let lane = unit % LANES;
+    let latent = CUBE_POS * GROUPS + unit / LANES;
+    let mut part = SharedMemory::<f32>::new(THREADS);
+    let mut sum = 0.0f32;
+    if latent < n {
+        let (first, last) = (segments[latent] as usize, segments[latent + 1] as usize);
+        let mut segment = first + lane;
+        while segment < last {
+            sum += sums[(segment + 1) * width - 1];
+            segment += LANES;
+        }
+        let mut p = starts[latent] as usize + lane;
+        while first == last && p < starts[latent + 1] as usize {
+            sum += encoder[p];
+            p += LANES;
+        }
+    }
+    part[unit] = sum;
+    sync_cube();
+    let mine = CUBE_POS * GROUPS + unit;
+    if unit < GROUPS && mine < n {
+        let mut all = 0.0f32;
+        #[unroll]
+        for lane in 0..LANES {
+            all += part[unit * LANES + lane];
+        }
+        through[mine] = all;
+    }
+}

@@ -1,0 +1,284 @@
+//! Checks of [`crate::kernels::update`], [`crate::kernels::gather`] and [`crate::kernels::adam`]: three steps in a
+//! row, against f64.
+
+use super::{
+    Report,
+    numbers::{Csr, floats},
+    read,
+};
+use crate::{
+    Runtime,
+    card::{Card, Floats},
+    kernels::{
+        adam::{Constants, Parameter, adam},
+        by_latent::by_latent,
+        codes::CodesOnCard,
+        gather::{Batch, Gathered},
+        lists::Term,
+        update::{Beside, Latents, before_encoding, step},
+    },
+};
+
+const TOLERANCE: f64 = 5e-5;
+const STEPS: u64 = 3;
+
+/// What is stepped.
+struct Case {
+    rows: usize,
+    n: usize,
+    d_in: usize,
+    d_out: usize,
+    /// The most pairs of a row in each term, and whether it has a `y`.
+    terms: &'static [(usize, bool)],
+    beside: bool,
+    unit_norm: bool,
+}
+
+const CASES: [Case; 9] = [
+    Case { rows: 1, n: 1, d_in: 1, d_out: 1, terms: &[(1, true)], beside: false, unit_norm: false },
+    Case { rows: 9, n: 5, d_in: 7, d_out: 7, terms: &[(3, true)], beside: true, unit_norm: true },
+    Case { rows: 40, n: 30, d_in: 389, d_out: 389, terms: &[(9, true)], beside: false, unit_norm: true },
+    Case {
+        rows: 33,
+        n: 20,
+        d_in: 31,
+        d_out: 130,
+        terms: &[(7, true), (4, true)],
+        beside: true,
+        unit_norm: true,
+    },
+    Case { rows: 21, n: 9, d_in: 600, d_out: 5, terms: &[(4, false)], beside: true, unit_norm: false },
+    Case { rows: 12, n: 6, d_in: 16, d_out: 16, terms: &[(0, true)], beside: true, unit_norm: true },
+    Case { rows: 12, n: 6, d_in: 16, d_out: 16, terms: &[], beside: false, unit_norm: true },
+    Case {
+        rows: 1400,
+        n: 7,
+        d_in: 20,
+        d_out: 33,
+        terms: &[(4, true), (3, false), (5, true)],
+        beside: true,
+        unit_norm: true,
+    },
+    Case { rows: 700, n: 3, d_in: 1100, d_out: 1030, terms: &[(2, true)], beside: false, unit_norm: true },
+];
+
+pub(super) fn check<R: Runtime>(card: &Card<R>, report: &mut Report) {
+    for (seed, case) in CASES.iter().enumerate() {
+        let Case { rows, n, d_in, d_out, terms, .. } = case;
+        let shape = format!("rows {rows} n {n} d {d_in} {d_out} terms {}", terms.len());
+        let data = Data::new(seed as u64 * 16, case);
+        let (found, through, encoded) = on_card(card, case, &data);
+        let (again, ..) = on_card(card, case, &data);
+        let expected = data.slow(case);
+        for (i, name) in ["w_enc", "b_enc", "w_dec"].into_iter().enumerate() {
+            for (j, part) in found[i].iter().enumerate() {
+                report.close(
+                    name,
+                    format!("{shape} {}", ["value", "m", "v"][j]),
+                    part,
+                    &expected.latents[i][j],
+                    TOLERANCE,
+                );
+                let bits = |numbers: &[f32]| numbers.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
+                report.equal("twice the same", shape.clone(), &bits(&again[i][j]), &bits(part));
+            }
+        }
+        report.close("through", shape.clone(), &through, &expected.through, TOLERANCE);
+        report.close("before encoding", shape, &encoded, &expected.encoded, TOLERANCE);
+    }
+    plain(card, report);
+}
+
+/// Inputs of a case.
+struct Data {
+    x: Vec<f32>,
+    centre: Vec<f32>,
+    /// Code, decoder weights, encoder weights, `y`.
+    terms: Vec<(Csr, Vec<f32>, Vec<f32>, Option<Vec<f32>>)>,
+    bias: Vec<f32>,
+    pull: Vec<f32>,
+    /// `w_enc`, `b_enc`, `w_dec`.
+    start: [Vec<f32>; 3],
+}
+
+/// Numbers to compare: value and moments of the parameters, and of the last step what came before it.
+struct Expected {
+    latents: [[Vec<f32>; 3]; 3],
+    through: Vec<f32>,
+    encoded: Vec<f32>,
+}
+
+impl Data {
+    fn new(seed: u64, case: &Case) -> Self {
+        let &Case { rows, n, d_in, d_out, .. } = case;
+        let term = |(i, &(most, has_y)): (usize, &(usize, bool))| {
+            let seed = seed + i as u64;
+            let code = Csr::random(seed, rows, n, most);
+            let nnz = code.latents.len();
+            let y = has_y.then(|| floats(seed + 2000, rows * d_out));
+            (code, floats(seed + 1000, nnz), floats(seed + 3000, nnz), y)
+        };
+        let mut w_dec = floats(seed + 4, n * d_out);
+        w_dec[..d_out].fill(0.0); // An atom of zeros.
+        Data {
+            x: floats(seed + 5, rows * d_in),
+            centre: floats(seed + 6, d_in),
+            terms: case.terms.iter().enumerate().map(term).collect(),
+            bias: floats(seed + 7, n),
+            pull: floats(seed + 8, n),
+            start: [floats(seed + 9, n * d_in), floats(seed + 10, n), w_dec],
+        }
+    }
+
+    fn slow(&self, case: &Case) -> Expected {
+        let &Case { n, d_in, d_out, .. } = case;
+        let wide = |numbers: &Vec<f32>| numbers.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
+        let mut latents = [0, 1, 2].map(|i| {
+            let value = wide(&self.start[i]);
+            let zeros = vec![0.0; value.len()];
+            [value, zeros.clone(), zeros]
+        });
+        let (mut through, mut encoded) = (vec![0.0; n], vec![0.0; d_in]);
+        for t in 1..=STEPS {
+            encoded.fill(0.0);
+            for latent in 0..n {
+                let [mut g_enc, mut g_dec] = [vec![0.0; d_in], vec![0.0; d_out]];
+                through[latent] = self.sum(case, latent, &mut g_enc, &mut g_dec);
+                let row = |d: usize| latent * d..(latent + 1) * d;
+                let encoder = &latents[0][0][row(d_in)];
+                encoded.iter_mut().zip(encoder).for_each(|(sum, w)| *sum += through[latent] * w);
+                let atom = latents[2][0][row(d_out)].to_vec();
+                let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+                let pull = if case.beside { f64::from(self.pull[latent]) } else { 0.0 };
+                g_dec.iter_mut().zip(&atom).for_each(|(g, a)| *g += pull * a);
+                if case.unit_norm {
+                    let parallel = dot(&g_dec, &atom);
+                    g_dec.iter_mut().zip(&atom).for_each(|(g, a)| *g -= parallel * a);
+                }
+                let bias = if case.beside { f64::from(self.bias[latent]) } else { 0.0 };
+                descend(&mut latents[0], row(d_in), &g_enc, t);
+                descend(&mut latents[1], row(1), &[through[latent] + bias], t);
+                descend(&mut latents[2], row(d_out), &g_dec, t);
+                let atom = &mut latents[2][0][row(d_out)];
+                let norm = dot(atom, atom).sqrt();
+                if case.unit_norm && norm > 0.0 {
+                    atom.iter_mut().for_each(|a| *a /= norm);
+                }
+            }
+        }
+        let narrow = |numbers: Vec<f64>| numbers.into_iter().map(|x| x as f32).collect::<Vec<f32>>();
+        Expected {
+            latents: latents.map(|parts| parts.map(narrow)),
+            through: narrow(through),
+            encoded: narrow(encoded),
+        }
+    }
+
+    /// Adds the pairs of a latent to its gradients and returns the sum of their encoder weights.
+    fn sum(&self, case: &Case, latent: usize, g_enc: &mut [f64], g_dec: &mut [f64]) -> f64 {
+        let (d_in, d_out, mut through) = (case.d_in, case.d_out, 0.0);
+        for (code, decoder, encoder, y) in &self.terms {
+            for row in 0..case.rows {
+                for p in code.span(row).filter(|&p| code.latents[p] as usize == latent) {
+                    through += f64::from(encoder[p]);
+                    for (c, g) in g_enc.iter_mut().enumerate() {
+                        let centred = f64::from(self.x[row * d_in + c]) - f64::from(self.centre[c]);
+                        *g += f64::from(encoder[p]) * centred;
+                    }
+                    let Some(y) = y else { continue };
+                    for (c, g) in g_dec.iter_mut().enumerate() {
+                        *g += f64::from(decoder[p]) * f64::from(y[row * d_out + c]);
+                    }
+                }
+            }
+        }
+        through
+    }
+}
+
+/// Value and moments of `w_enc`, `b_enc` and `w_dec` after three steps; `through` and what it makes of the
+/// encoder before the last of them.
+fn on_card<R: Runtime>(card: &Card<R>, case: &Case, data: &Data) -> ([[Vec<f32>; 3]; 3], Vec<f32>, Vec<f32>) {
+    let start = |i: usize| {
+        let zeros = vec![0.0f32; data.start[i].len()];
+        Parameter { value: card.upload(&data.start[i]), m: card.upload(&zeros), v: card.upload(&zeros) }
+    };
+    let latents = Latents { w_enc: start(0), b_enc: start(1), w_dec: start(2) };
+    let term = |(code, decoder, encoder, y): &(Csr, Vec<f32>, Vec<f32>, Option<Vec<f32>>)| {
+        let codes = CodesOnCard::upload(card, &code.offsets, &code.latents);
+        Term {
+            by_latent: by_latent(card, &codes, case.n),
+            decoder: card.upload(decoder),
+            encoder: card.upload(encoder),
+            y: y.as_ref().map(|y| card.upload(y)),
+        }
+    };
+    let batch = Batch {
+        rows: case.rows,
+        x: card.upload(&data.x),
+        centre: card.upload(&data.centre),
+        d_out: case.d_out,
+        terms: data.terms.iter().map(term).collect(),
+    };
+    let (bias, pull) = (card.upload(&data.bias), card.upload(&data.pull));
+    let beside = Beside { bias: case.beside.then_some(&bias), pull: case.beside.then_some(&pull) };
+    let (mut through, mut encoded) = (card.room(0), card.room(0));
+    for t in 1..=STEPS {
+        let gathered = Gathered::of(card, &batch, case.n);
+        encoded = before_encoding(card, &gathered, &latents);
+        step(card, &gathered, &latents, beside, &constants(t), case.unit_norm);
+        through = gathered.through;
+    }
+    let parts = |of: &Parameter| [&of.value, &of.m, &of.v].map(|part: &Floats| read(card, part));
+    let found = [&latents.w_enc, &latents.b_enc, &latents.w_dec].map(parts);
+    (found, read(card, &through), read(card, &encoded))
+}
+
+const LR: f64 = 0.01;
+const BETAS: (f64, f64) = (0.9, 0.999);
+const EPS: f64 = 6.25e-10;
+
+fn constants(t: u64) -> Constants {
+    let ((beta1, beta2), t) = (BETAS, t as i32);
+    Constants {
+        beta1: beta1 as f32,
+        beta2: beta2 as f32,
+        rest1: (1.0 - beta1) as f32,
+        rest2: (1.0 - beta2) as f32,
+        rate: (LR / (1.0 - beta1.powi(t))) as f32,
+        unbias2: (1.0 / (1.0 - beta2.powi(t))) as f32,
+        eps: EPS as f32,
+    }
+}
+
+/// The textbook.
+fn descend([value, m, v]: &mut [Vec<f64>; 3], at: std::ops::Range<usize>, g: &[f64], t: u64) {
+    let ((beta1, beta2), t) = (BETAS, t as i32);
+    for (i, &g) in at.zip(g) {
+        m[i] = beta1 * m[i] + (1.0 - beta1) * g;
+        v[i] = beta2 * v[i] + (1.0 - beta2) * g * g;
+        let (m, v) = (m[i] / (1.0 - beta1.powi(t)), v[i] / (1.0 - beta2.powi(t)));
+        value[i] -= LR * m / (v.sqrt() + EPS);
+    }
+}
+
+/// Adam alone, as `b_dec` is stepped.
+fn plain<R: Runtime>(card: &Card<R>, report: &mut Report) {
+    for len in [1, 255, 257, 8192] {
+        let start = floats(900, len);
+        let zeros = vec![0.0f32; len];
+        let parameter =
+            Parameter { value: card.upload(&start), m: card.upload(&zeros), v: card.upload(&zeros) };
+        let wide = |numbers: &[f32]| numbers.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
+        let mut slow = [wide(&start), wide(&zeros), wide(&zeros)];
+        for t in 1..=STEPS {
+            let g = floats(900 + t, len);
+            adam(card, &parameter, &card.upload(&g), &constants(t));
+            descend(&mut slow, 0..len, &wide(&g), t);
+        }
+        for (part, slow) in [&parameter.value, &parameter.m, &parameter.v].into_iter().zip(slow) {
+            let slow: Vec<f32> = slow.into_iter().map(|x| x as f32).collect();
+            report.close("adam", format!("len {len}"), &read(card, part), &slow, TOLERANCE);
+        }
+    }
+}
