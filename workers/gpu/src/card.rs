@@ -132,6 +132,25 @@ impl<T> Buffer<T> {
         // SAFETY: the handle was made for `len` numbers of this size, see `upload` and `room`.
         unsafe { ArrayArg::from_raw_parts(self.handle.clone(), self.len) }
     }
+
+    /// As an argument of a kernel that reads `size` numbers at once; what is left over at the end is cut off.
+    pub fn vectors<R: Runtime>(&self, size: usize) -> ArrayArg<R> {
+        // SAFETY: as in `arg`; the length of such an argument counts numbers.
+        unsafe { ArrayArg::from_raw_parts(self.handle.clone(), self.len / size * size) }
+    }
+}
+
+impl<T: Plain> Buffer<T> {
+    /// `len` numbers from `from` on, or as many of them as there are: the same memory. To be given to a kernel,
+    /// `from` has to be a multiple of 32 bytes, which is what some devices want of an address.
+    #[must_use]
+    pub fn part(&self, from: usize, len: usize) -> Buffer<T> {
+        let from = from.min(self.len);
+        let len = len.min(self.len - from);
+        let bytes = |numbers: usize| (numbers * size_of::<T>()) as u64;
+        let handle = self.handle.clone().offset_start(bytes(from)).offset_end(bytes(self.len - from - len));
+        Buffer { handle, len, number: PhantomData }
+    }
 }
 
 /// So many cubes in two dimensions, since one alone ends at 65,535 on some devices. A kernel takes

@@ -4,7 +4,9 @@
 mod by_latent;
 mod columns;
 mod numbers;
+mod product;
 mod residual;
+mod rows;
 mod update;
 
 use std::fmt::Debug;
@@ -14,12 +16,16 @@ use crate::{
     card::{Buffer, Card, Plain},
 };
 
-/// Every kernel of the step behind the encoder.
-pub fn step<R: Runtime>(card: &Card<R>, report: &mut Report) {
-    residual::check(card, report);
-    columns::check(card, report);
-    by_latent::check(card, report);
-    update::check(card, report);
+/// Runs every kernel on shapes that do not fit its tiles.
+pub fn all<R: Runtime>(card: &Card<R>) -> Report {
+    let mut report = Report::default();
+    product::check(card, &mut report);
+    rows::check(card, &mut report);
+    residual::check(card, &mut report);
+    columns::check(card, &mut report);
+    by_latent::check(card, &mut report);
+    update::check(card, &mut report);
+    report
 }
 
 /// One comparison.
