@@ -14,6 +14,8 @@ pub(crate) mod encoder;
 pub mod kernels;
 pub mod learn;
 pub mod lost;
+#[cfg(feature = "text")]
+pub mod text;
 pub mod verify;
 
 pub use cubecl::Runtime;
