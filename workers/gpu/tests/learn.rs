@@ -1,0 +1,121 @@
+//! Learners on a card against the same learners on the CPU; the card of the tests is a software Vulkan device.
+#![cfg(feature = "vulkan")]
+
+use std::{panic::catch_unwind, sync::Arc};
+
+use atomflow_gpu::{card::Card, learn};
+use atomflow_workers::{
+    card::{self, Precision},
+    conformance,
+    learner::{ActivationBatch, DictLearner, Scales, Setup, StepReport},
+    state::LearnerState,
+    threads::Threads,
+    variants::{LearnerSpec, registry},
+};
+use cubecl::wgpu::{WgpuDevice, WgpuRuntime};
+
+/// With this variable at 1 a machine without a Vulkan device fails the tests.
+const WANTED: &str = "ATOMFLOW_TEST_VULKAN";
+
+const D_IN: usize = 24;
+const STEPS: u64 = 200;
+
+fn card() -> Option<Arc<dyn card::Card>> {
+    match catch_unwind(|| Card::<WgpuRuntime>::open(&WgpuDevice::Cpu)) {
+        Ok(card) => Some(learn::card(card, "vulkan:0", Precision::F32)),
+        Err(_) => {
+            assert!(std::env::var_os(WANTED).is_none_or(|v| v != "1"), "{WANTED}=1, but there is no device");
+            eprintln!("skipped: no software Vulkan device (mesa-vulkan-drivers, libvulkan1)");
+            None
+        }
+    }
+}
+
+/// Every kind that says it learns on cards, as its own small example.
+fn kinds() -> Vec<LearnerSpec> {
+    let specs = registry().into_iter().map(|info| serde_json::from_str::<LearnerSpec>(info.small).unwrap());
+    let mut specs: Vec<LearnerSpec> = specs.filter(|spec| spec.cpu_only().is_none()).collect();
+    let relu = r#"{"kind": "relu", "n_latents": 40, "form": "2023", "l1_coefficient": 0.05, "dead_after_tokens": 200}"#;
+    specs.push(serde_json::from_str(relu).unwrap());
+    specs
+}
+
+fn build(spec: &LearnerSpec, card: Option<Arc<dyn card::Card>>) -> Box<dyn DictLearner> {
+    let (sample, threads) = (conformance::rows(1000), Threads::new(2).unwrap());
+    spec.build(&Setup { card, ..Setup::plain(&D_IN, STEPS, 7, &sample, threads) }).unwrap()
+}
+
+fn step(learner: &mut dyn DictLearner, number: u64) -> StepReport {
+    let x = conformance::rows(number);
+    learner.step(&ActivationBatch::new(&x, &[0, x.len() / D_IN]))
+}
+
+#[test]
+fn learners_keep_every_promise_on_a_card() {
+    let Some(card) = card() else { return };
+    for spec in kinds() {
+        eprintln!("{}", spec.kind());
+        conformance::check_on(&spec, &card);
+    }
+    assert_eq!(card.lost(), None);
+}
+
+/// The same errors as on the CPU, step by step, until rounding has tipped a choice of latents somewhere.
+#[test]
+fn loss_curves_are_those_of_the_cpu() {
+    let Some(card) = card() else { return };
+    for spec in kinds() {
+        let (mut here, mut there) = (build(&spec, None), build(&spec, Some(card.clone())));
+        let (mut worst, mut ends) = (0f64, [0f64; 2]);
+        for number in 0..STEPS {
+            let (a, b) = (step(&mut *here, number), step(&mut *there, number));
+            let far = (a.squared_error - b.squared_error).abs() / a.squared_error;
+            if number < 10 {
+                assert!(far < 1e-4, "{} at step {number}: {a:?} {b:?}", spec.kind());
+            }
+            worst = worst.max(far);
+            if number >= STEPS - 20 {
+                ends = [ends[0] + a.squared_error, ends[1] + b.squared_error];
+            }
+        }
+        let apart = (ends[0] - ends[1]).abs() / ends[0];
+        eprintln!("{}: curves at most {worst:.1e} apart, ends {apart:.1e}", spec.kind());
+        assert!(apart < 0.02, "{}: {ends:?}", spec.kind());
+    }
+}
+
+/// A checkpoint of one is a checkpoint of the other.
+#[test]
+fn a_run_goes_on_on_the_other_device() {
+    let Some(card) = card() else { return };
+    for spec in kinds() {
+        let (mut here, mut there) = (build(&spec, None), build(&spec, Some(card.clone())));
+        (0..5).for_each(|number| {
+            step(&mut *here, number);
+        });
+        let saved = here.save().to_bytes().unwrap();
+        there.load(&LearnerState::from_bytes(&saved).unwrap()).unwrap();
+        assert_eq!(there.save().to_bytes().unwrap(), saved, "{}", spec.kind());
+        let (a, b) = (step(&mut *here, 5), step(&mut *there, 5));
+        assert!((a.loss - b.loss).abs() <= 1e-5 * a.loss.abs(), "{}: {a:?} {b:?}", spec.kind());
+    }
+}
+
+/// The frozen dictionary finds the same latents, and values to the last bits.
+#[test]
+fn codes_are_those_of_the_cpu() {
+    let Some(card) = card() else { return };
+    for spec in kinds() {
+        let (mut here, mut there) = (build(&spec, None), build(&spec, Some(card.clone())));
+        (0..20).for_each(|number| {
+            step(&mut *here, number);
+        });
+        there.load(&here.save()).unwrap();
+        let (here, there) = (here.freeze(&Scales::of(3.0)), there.freeze(&Scales::of(3.0)));
+        let x: Vec<f32> = conformance::rows(50).iter().map(|v| v / 3.0).collect();
+        let (a, b) = (here.encode(&x), there.encode(&x));
+        assert_eq!((&a.offsets, &a.latents), (&b.offsets, &b.latents), "{}", spec.kind());
+        let far = a.values.iter().zip(&b.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(far < 1e-5, "{}: {far}", spec.kind());
+    }
+}
