@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use atomflow_workers::{
-    card::{Card, Cards, Precision},
+    card::{Card, Cards, Precision, as_one},
     kernels::Path,
 };
 
@@ -28,11 +28,13 @@ pub(super) fn open(job: &Job, runtime: &RuntimeSpec, cards: &dyn Cards) -> Resul
                 .hint("use runtime.device = \"cpu\"; `atomflow learners` says what learns on cards"));
         }
     }
-    cards.open(&runtime.device, runtime.precision).map_err(|unusable| {
+    let opened = cards.open(&runtime.device, runtime.precision).map_err(|unusable| {
         Error::spec(format!("`{}` cannot be used: {}", runtime.device, unusable.reason))
             .field("runtime.device")
             .hint(unusable.hint)
-    })
+    })?;
+    // A learner alone is shared out; several take whole cards.
+    Ok(if job.learner.are_several() { opened } else { as_one(opened).into_iter().collect() })
 }
 
 /// What the steps run on, as it is written down: `avx512`, `cuda bf16`.

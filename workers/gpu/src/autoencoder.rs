@@ -25,8 +25,8 @@ use crate::{
         by_latent::by_latent,
         codes::CodesOnCard,
         columns,
-        gather::{Batch, Gathered},
-        lists::{TERMS, Term},
+        gather::{Batch, Gathered, TERMS},
+        lists::Term,
         residual,
         rows,
         update::{self, Beside, Latents},
@@ -52,6 +52,8 @@ struct State {
     /// What is subtracted before encoding where `b_dec` is not: zeros, `[d_in]`.
     zeros: Floats,
     rows: Option<Rows>,
+    /// The pairs of the gradient of the batch.
+    gathered: Option<Gathered>,
 }
 
 /// The batch.
@@ -130,7 +132,7 @@ impl<R: Runtime> Autoencoder<R> {
             Against::Target => (begun(state)?.target.clone(), Some(&state.b_dec.value)),
             Against::Rows(rows) => (floats(rows)?.clone(), None),
         };
-        let there = self.upload(codes)?;
+        let there = self.there(codes)?;
         let values = self.card.upload(values);
         let left =
             residual::residual(&self.card, &target, offset, &there, &values, &state.latents.w_dec.value);
@@ -142,7 +144,7 @@ impl<R: Runtime> Autoencoder<R> {
         Ok(CardResidual { e: CardRows(std::sync::Arc::new(left.e)), along_atoms, moments })
     }
 
-    fn upload(&self, codes: &Codes) -> Result<CodesOnCard, Lost> {
+    fn there(&self, codes: &Codes) -> Result<CodesOnCard, Lost> {
         let position = |&at: &usize| u32::try_from(at).map_err(|_| Lost("more than 2³² pairs".to_owned()));
         let offsets = codes.offsets.iter().map(position).collect::<Result<Vec<u32>, Lost>>()?;
         Ok(CodesOnCard::upload(&self.card, &offsets, &codes.latents))
@@ -150,11 +152,36 @@ impl<R: Runtime> Autoencoder<R> {
 
     fn term(&self, term: &CardTerm, n: usize) -> Result<Term, Lost> {
         Ok(Term {
-            by_latent: by_latent(&self.card, &self.upload(&term.codes)?, n),
+            by_latent: by_latent(&self.card, &self.there(&term.codes)?, n),
             decoder: self.card.upload(&term.decoder),
             encoder: self.card.upload(&term.encoder),
             y: term.y.as_ref().map(|y| floats(y).cloned()).transpose()?,
         })
+    }
+
+    fn gathered(&self, state: &mut State, terms: &[CardTerm]) -> Result<Vec<f64>, Lost> {
+        if terms.len() > TERMS {
+            return Err(Lost(format!("a loss of {} terms; a step takes {TERMS}", terms.len())));
+        }
+        let n = state.latents.b_enc.value.len();
+        let rows = begun(state)?;
+        let batch = Batch {
+            rows: rows.count,
+            x: rows.x.clone(),
+            centre: if self.pre_bias { state.b_dec.value.clone() } else { state.zeros.clone() },
+            d_out: state.b_dec.value.len(),
+            terms: terms.iter().map(|term| self.term(term, n)).collect::<Result<_, Lost>>()?,
+        };
+        let gathered = Gathered::of(&self.card, batch, n);
+        let through = match self.pre_bias {
+            true => {
+                let there = update::before_encoding(&self.card, &gathered, &state.latents);
+                wide(&self.card.download(&there)?)
+            }
+            false => vec![0.0; state.zeros.len()],
+        };
+        state.gathered = Some(gathered);
+        Ok(through)
     }
 
     fn stepped(
@@ -164,32 +191,13 @@ impl<R: Runtime> Autoencoder<R> {
         adam: &AdamStep<f32>,
         atoms: Atoms,
     ) -> Result<(), Lost> {
-        if gradient.terms.len() > TERMS {
-            return Err(Lost(format!("a loss of {} terms; a step takes {TERMS}", gradient.terms.len())));
-        }
-        let (card, n) = (&self.card, state.latents.b_enc.value.len());
-        let rows = begun(state)?;
-        let batch = Batch {
-            rows: rows.count,
-            x: rows.x.clone(),
-            centre: if self.pre_bias { state.b_dec.value.clone() } else { state.zeros.clone() },
-            d_out: state.b_dec.value.len(),
-            terms: gradient.terms.iter().map(|term| self.term(term, n)).collect::<Result<_, Lost>>()?,
-        };
-        let gathered = Gathered::of(card, &batch, n);
-        #[allow(clippy::cast_possible_truncation, reason = "gradients on a card are f32")]
-        let offset: Vec<f32> = gradient.offset.iter().map(|&g| g as f32).collect();
-        let mut offset = card.upload(&offset);
-        if self.pre_bias {
-            // With the encoder rows from before the step.
-            let through = update::before_encoding(card, &gathered, &state.latents);
-            offset = columns::centre(card, &offset, &through);
-        }
+        let card = &self.card;
+        let gathered = state.gathered.take().ok_or_else(|| Lost("no gradient was gathered".to_owned()))?;
         let [bias, pull] = [gradient.bias, gradient.pull].map(|own| own.map(|own| card.upload(own)));
         let beside = Beside { bias: bias.as_ref(), pull: pull.as_ref() };
         let constants = constants(adam);
         update::step(card, &gathered, &state.latents, beside, &constants, atoms == Atoms::UnitNorm);
-        adam::adam(card, &state.b_dec, &offset, &constants);
+        adam::adam(card, &state.b_dec, &card.upload(gradient.b_dec), &constants);
         card.flush()
     }
 
@@ -220,6 +228,7 @@ impl State {
             b_dec: of(&start.b_dec),
             zeros: card.upload(&vec![0.0; start.d_in]),
             rows: None,
+            gathered: None,
         }
     }
 }
@@ -264,11 +273,27 @@ impl<R: Runtime> OnCard for Autoencoder<R> {
     fn along(&self, y: &CardRows, codes: &Codes) -> Vec<f32> {
         let state = self.state();
         let along = || {
-            let there = self.upload(codes)?;
+            let there = self.there(codes)?;
             let along = residual::along(&self.card, floats(y)?, &there, &state.latents.w_dec.value);
             self.card.download(&along)
         };
         self.losses.or_else(along(), || vec![f32::NAN; codes.nnz()])
+    }
+
+    fn gather(&self, terms: &[CardTerm]) -> Vec<f64> {
+        let mut state = self.state();
+        let (d, gathered) = (state.zeros.len(), self.gathered(&mut state, terms));
+        drop(state);
+        self.losses.or_else(gathered, || vec![f64::NAN; d])
+    }
+
+    fn download(&self, rows: &CardRows) -> Vec<f32> {
+        let there = floats(rows).and_then(|rows| self.card.download(rows));
+        self.losses.or_else(there, Vec::new)
+    }
+
+    fn upload(&self, rows: &[f32]) -> CardRows {
+        CardRows(std::sync::Arc::new(self.card.upload(rows)))
     }
 
     fn update(&self, gradient: &CardGradient, adam: &AdamStep<f32>, atoms: Atoms) {

@@ -31,6 +31,12 @@ fn card() -> Option<Arc<dyn card::Card>> {
     }
 }
 
+/// Two cards that each hold half of the latents.
+fn two() -> Option<Arc<dyn card::Card>> {
+    let cards = [card()?, card()?];
+    card::as_one(cards.to_vec())
+}
+
 /// Every kind that says it learns on cards, as its own small example.
 fn kinds() -> Vec<LearnerSpec> {
     let specs = registry().into_iter().map(|info| serde_json::from_str::<LearnerSpec>(info.small).unwrap());
@@ -117,5 +123,30 @@ fn codes_are_those_of_the_cpu() {
         assert_eq!((&a.offsets, &a.latents), (&b.offsets, &b.latents), "{}", spec.kind());
         let far = a.values.iter().zip(&b.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(far < 1e-5, "{}: {far}", spec.kind());
+    }
+}
+
+/// Latents in shards: the same choices, sums to the last bits.
+#[test]
+fn two_cards_are_one() {
+    let (Some(card), Some(two)) = (card(), two()) else { return };
+    for spec in kinds() {
+        let (mut one, mut both) = (build(&spec, Some(card.clone())), build(&spec, Some(two.clone())));
+        for number in 0..20 {
+            let (a, b) = (step(&mut *one, number), step(&mut *both, number));
+            let far = (a.loss - b.loss).abs() / a.loss.abs();
+            assert!(far < 1e-4, "{} at step {number}: {a:?} {b:?}", spec.kind());
+            assert!(number > 0 || (a.nnz, a.dead) == (b.nnz, b.dead), "{}: {a:?} {b:?}", spec.kind());
+        }
+    }
+    assert_eq!(two.lost(), None);
+}
+
+#[test]
+fn learners_keep_every_promise_on_two_cards() {
+    let Some(two) = two() else { return };
+    for spec in kinds() {
+        eprintln!("{}", spec.kind());
+        conformance::check_on(&spec, &two);
     }
 }

@@ -194,10 +194,9 @@ impl<V: SaeVariant> Sae<V> {
         let adam = AdamStep::with_momentum(lr, self.step, self.variant.momentum());
         match &self.card {
             Some(There { weights: card, .. }) => {
-                let terms = &gradient.card_terms;
+                let b_dec = gradient.b_dec(&card.gather(&gradient.card_terms));
                 let (bias, pull) = (gradient.bias.as_deref(), gradient.pull.as_deref());
-                let on_card = CardGradient { terms, offset: &gradient.offset, bias, pull };
-                card.update(&on_card, &adam, self.variant.atoms());
+                card.update(&CardGradient { b_dec: &b_dec, bias, pull }, &adam, self.variant.atoms());
                 (self.parameters.b_enc.value, self.parameters.b_dec.value) = card.biases();
                 update::own(self.path, &mut self.parameters, &gradient, &adam);
             }

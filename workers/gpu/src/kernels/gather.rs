@@ -47,8 +47,8 @@ pub(super) struct Kinds {
 
 /// A batch made ready for a step.
 #[derive(Debug)]
-pub struct Gathered<'a> {
-    pub(super) batch: &'a Batch,
+pub struct Gathered {
+    pub(super) batch: Batch,
     pub(super) lists: Lists,
     /// `y` of every term, or something unread.
     pub(super) y: [Floats; TERMS],
@@ -60,9 +60,9 @@ pub struct Gathered<'a> {
     pub through: Floats,
 }
 
-impl<'a> Gathered<'a> {
+impl Gathered {
     /// For `n` latents.
-    pub fn of<R: Runtime>(card: &Card<R>, batch: &'a Batch, n: usize) -> Self {
+    pub fn of<R: Runtime>(card: &Card<R>, batch: Batch, n: usize) -> Self {
         let terms = &batch.terms[..batch.terms.len().min(TERMS)];
         let absent: Floats = card.room(1);
         let y = |i: usize| terms.get(i).and_then(|term| term.y.clone());
@@ -71,10 +71,10 @@ impl<'a> Gathered<'a> {
         let gathered = Gathered {
             sums: card.room(lists.most * (batch.centre.len() + batch.d_out + 1)),
             lists,
-            batch,
             y: [0, 1, 2].map(|i| y(i).unwrap_or_else(|| absent.clone())),
             kinds: Kinds { terms: terms.len(), has_y },
             through: card.room(n),
+            batch,
         };
         gathered.sum_segments(card);
         gathered.sum_through(card, n);

@@ -224,7 +224,7 @@ fn on_card<R: Runtime>(card: &Card<R>, case: &Case, data: &Data) -> ([[Vec<f32>;
     let beside = Beside { bias: case.beside.then_some(&bias), pull: case.beside.then_some(&pull) };
     let (mut through, mut encoded) = (card.room(0), card.room(0));
     for t in 1..=STEPS {
-        let gathered = Gathered::of(card, &batch, case.n);
+        let gathered = Gathered::of(card, batch.clone(), case.n);
         encoded = before_encoding(card, &gathered, &latents);
         step(card, &gathered, &latents, beside, &constants(t), case.unit_norm);
         through = gathered.through;

@@ -2,7 +2,9 @@
 //!
 //! What is as large as weights or rows lies on the card: parameters, moments, the batch, residuals. What is
 //! as large as codes comes back, so a variant decides what a code is and what it costs in the same lines
-//! with a card and without. `workers/gpu` holds the implementation; this crate knows none.
+//! with a card and without. `workers/gpu` holds the implementation; this crate knows none but several cards as one.
+
+mod sharded;
 
 use std::{any::Any, fmt::Debug, sync::Arc};
 
@@ -17,6 +19,8 @@ use crate::{
     },
     skeleton::{FrozenParameters, Inference, parameters::Parameters, update::Atoms},
 };
+
+pub use sharded::as_one;
 
 /// How the product of the encoder is computed on a card. Sums are always f32.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -202,13 +206,11 @@ pub struct CardTerm {
     pub y: Option<CardRows>,
 }
 
-/// The gradient of a batch, as far as the card steps parameters with it.
-#[derive(Debug)]
+/// What the gradient of a batch has beside its pairs.
+#[derive(Debug, Clone, Copy)]
 pub struct CardGradient<'a> {
-    /// Pairs.
-    pub terms: &'a [CardTerm],
-    /// Gradient of `b_dec` through the decoder, `[d_out]`.
-    pub offset: &'a [f64],
+    /// Of `b_dec`, `[d_out]`.
+    pub b_dec: &'a [f32],
     /// What the gradient of `b_enc` has beside the sum of `encoder`, `[n_latents]`.
     pub bias: Option<&'a [f32]>,
     /// What each atom adds of itself to its own gradient, `[n_latents]`.
@@ -237,8 +239,18 @@ pub trait OnCard: Send + Sync + Debug {
     /// `⟨y, atom⟩` of every pair of a code.
     fn along(&self, y: &CardRows, codes: &Codes) -> Vec<f32>;
 
-    /// One step of `w_enc`, `b_enc`, `w_dec` and `b_dec`.
+    /// Takes the pairs of the gradient. Returns `Σ db_enc·w_enc` with the weights from before the step, by which
+    /// what is subtracted before encoding learns, `[d_in]`.
+    fn gather(&self, terms: &[CardTerm]) -> Vec<f64>;
+
+    /// One step of `w_enc`, `b_enc`, `w_dec` and `b_dec` with the pairs that were gathered.
     fn update(&self, gradient: &CardGradient, adam: &AdamStep<f32>, atoms: Atoms);
+
+    /// Rows of this card, `[rows, d_out]`.
+    fn download(&self, rows: &CardRows) -> Vec<f32>;
+
+    /// Rows for this card, `[rows, d_out]`.
+    fn upload(&self, rows: &[f32]) -> CardRows;
 
     /// `b_enc` and `b_dec` as they are now.
     fn biases(&self) -> (Vec<f32>, Vec<f32>);
