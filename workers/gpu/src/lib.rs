@@ -14,6 +14,7 @@ pub(crate) mod encoder;
 pub mod kernels;
 pub mod learn;
 pub mod lost;
+pub mod pairs;
 #[cfg(feature = "text")]
 pub mod text;
 pub mod verify;

@@ -1,7 +1,9 @@
 //! Every kernel against its slow reference, on the card itself: what `atomflow devices --verify` runs, and what
 //! the tests run on a software device.
 
+mod best;
 mod by_latent;
+mod collect;
 mod columns;
 mod numbers;
 mod product;
@@ -20,6 +22,8 @@ use crate::{
 pub fn all<R: Runtime>(card: &Card<R>) -> Report {
     let mut report = Report::default();
     product::check(card, &mut report);
+    best::check(card, &mut report);
+    collect::check(card, &mut report);
     rows::check(card, &mut report);
     residual::check(card, &mut report);
     columns::check(card, &mut report);
