@@ -4,8 +4,9 @@
 #   tests/run.sh          everything, as continuous integration runs it
 #   tests/run.sh quick    formatting and the Rust tests alone: no Python, no Spark, no lints, no documentation
 #
-# Needs a Rust toolchain and python3. Python packages go to .venv; Java is installed if there is
-# none and this is root on Debian or Ubuntu. What cannot be set up is skipped, and said at the end.
+# Needs a Rust toolchain and python3. Python packages go to .venv; Java and a software Vulkan device are
+# installed if there are none and this is root on Debian or Ubuntu. What cannot be set up is skipped, and said
+# at the end.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
@@ -16,6 +17,9 @@ if [[ $mode != all && $mode != quick ]]; then
 fi
 
 passed=() failed=() skipped=()
+
+# One set for all steps, so that dependencies are compiled once.
+features=(--features "atomflow/cuda,atomflow-gpu/vulkan,atomflow-gpu/text")
 
 # step NAME COMMAND…: runs the command and remembers how it ended.
 step() {
@@ -82,20 +86,43 @@ java_environment() {
     java_works || { install default-jre-headless && java_works; }
 }
 
+# The compiler and assembler of CUDA, which need no card: the text of every kernel goes through them.
+cuda_environment() {
+    local packages=(
+        nvidia-cuda-nvrtc==13.0.88 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85
+        nvidia-cuda-crt==13.0.88 nvidia-cuda-nvcc==13.0.88
+    )
+    if [[ $(cat .venv/cuda/stamp 2>/dev/null) != "${packages[*]}" ]]; then
+        rm -rf .venv/cuda
+        # In one call: a second one into the same directory would empty what they share.
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps \
+            --target .venv/cuda "${packages[@]}" || return 1
+        echo "${packages[*]}" >.venv/cuda/stamp
+    fi
+}
+
+vulkan_works() {
+    compgen -G '/usr/share/vulkan/icd.d/lvp_icd*.json' >/dev/null && ldconfig -p | grep -q 'libvulkan\.so\.1'
+}
+
+vulkan_environment() {
+    vulkan_works || { install mesa-vulkan-drivers libvulkan1 && vulkan_works; }
+}
+
 formatting() {
     # Not cargo fmt: it does not see modules that macros declare.
     git ls-files -z '*.rs' | xargs -0 rustfmt --check --edition 2024
 }
 
 documentation() {
-    RUSTDOCFLAGS="${RUSTDOCFLAGS:-} -D warnings" cargo doc --release --no-deps --workspace
+    RUSTDOCFLAGS="${RUSTDOCFLAGS:-} -D warnings" cargo doc --release --no-deps --workspace "${features[@]}"
 }
 
 rust_tests() {
     if cargo nextest --version >/dev/null 2>&1; then
-        cargo nextest run --config-file tests/nextest.toml --release --workspace --no-fail-fast
+        cargo nextest run --config-file tests/nextest.toml --release --workspace --no-fail-fast "${features[@]}"
     else
-        cargo test --release --workspace --all-targets --no-fail-fast
+        cargo test --release --workspace --all-targets --no-fail-fast "${features[@]}"
     fi
 }
 
@@ -107,7 +134,12 @@ export no_proxy=$NO_PROXY
 
 if [[ $mode == all ]]; then
     # Mostly waiting for the network: beside the compiler.
-    (python_environment; echo $? >"$log/python"; java_environment; echo $? >"$log/java") >"$log/setup" 2>&1 </dev/null &
+    (
+        python_environment; echo $? >"$log/python"
+        java_environment; echo $? >"$log/java"
+        vulkan_environment; echo $? >"$log/vulkan"
+        cuda_environment; echo $? >"$log/cuda"
+    ) >"$log/setup" 2>&1 </dev/null &
     setup=$!
 fi
 
@@ -121,11 +153,11 @@ fi
 if [[ $mode == quick ]]; then
     skip "lints, documentation, Python, Spark" "quick was asked for"
 elif cargo clippy --version >/dev/null 2>&1; then
-    step "lints" cargo clippy --release --workspace --all-targets -- -D warnings
+    step "lints" cargo clippy --release --workspace --all-targets "${features[@]}" -- -D warnings
 else
     skip "lints" "this toolchain has no clippy"
 fi
-step "build" cargo build --release --workspace --all-targets
+step "build" cargo build --release --workspace --all-targets "${features[@]}"
 built=$?
 
 if [[ $mode == all ]]; then
@@ -137,11 +169,22 @@ if [[ $mode == all ]]; then
         tail -n 20 "$log/setup"
         skip "DuckDB, Polars, deltalake, Spark and moto" "the Python packages could not be installed (see above)"
     fi
+    if [[ $(cat "$log/vulkan") == 0 ]]; then
+        export ATOMFLOW_TEST_VULKAN=1
+    else
+        skip "kernels of cards on a software device" "there is no Vulkan device, and none can be installed here"
+    fi
+    if [[ $(cat "$log/cuda") == 0 ]]; then
+        export ATOMFLOW_TEST_NVRTC=1 CUDA_PATH=$PWD/.venv/cuda/nvidia/cu13
+        export LD_LIBRARY_PATH=$CUDA_PATH/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+    else
+        skip "the CUDA text of kernels" "NVRTC could not be installed (see above)"
+    fi
 fi
 
 if [[ $built == 0 ]]; then
     step "tests" tested rust_tests
-    step "examples in the documentation" tested cargo test --release --workspace --doc
+    step "examples in the documentation" tested cargo test --release --workspace --doc "${features[@]}"
     [[ $mode == quick ]] || step "documentation" documentation
 else
     skip "tests" "the build failed"
