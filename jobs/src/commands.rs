@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use atomflow_pipeline::{Result, convert, run};
-use atomflow_workers::variants::{self, absent::ABSENT};
+use atomflow_workers::variants::{self, LearnerInfo, absent::ABSENT};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::{
@@ -121,11 +122,20 @@ fn learners(all: bool, json: bool) -> Result<()> {
     if !json {
         return stdout::write(&format!("{}{}", report::learners(&learners), report::absent(absent)));
     }
-    let mut lines = learners.iter().map(|learner| json::line(None, learner)).collect::<Result<String>>()?;
+    let told = |learner| json::line(None, &Told { learner, cards: learner.learns_on_cards() });
+    let mut lines = learners.iter().map(told).collect::<Result<String>>()?;
     for method in absent {
         lines.push_str(&json::line(None, method)?);
     }
     stdout::write(&lines)
+}
+
+/// A learner, and whether it learns on cards.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    learner: &'a LearnerInfo,
+    cards: bool,
 }
 
 fn schema_text(json: bool) -> Result<()> {

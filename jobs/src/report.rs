@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use atomflow_pipeline::{
     convert::Converted,
-    run::{Amortisation, CheckReport, Inspection, Metrics, Outcome},
+    run::{Amortisation, CardPlan, CheckReport, Inspection, Metrics, Outcome},
 };
 use atomflow_workers::variants::{LearnerInfo, absent::Absent};
 
@@ -169,7 +169,14 @@ pub fn plan(spec: &JobSpec, r: &CheckReport) -> String {
         spec.job.name, r.run, spec.out, r.plan
     );
     let learners = several::planned(&r.learners);
-    format!("{head}{}{learners}{}{}", aligned(&rows), notes("Note", &r.notes), quarantined(r))
+    let cards: String = r.cards.iter().map(on_card).collect();
+    format!("{head}{}{cards}{learners}{}{}", aligned(&rows), notes("Note", &r.notes), quarantined(r))
+}
+
+/// `  cuda:0  13.1 GB of 141 GB`.
+fn on_card(card: &CardPlan) -> String {
+    let memory = card.memory_bytes.map(|memory| format!(" of {}", human::bytes(memory))).unwrap_or_default();
+    format!("  {}  {}{memory}: parameters, moments, a batch and its residuals\n", card.name, human::bytes(card.bytes))
 }
 
 /// Every worker has a model of its own; windows and prefetch are shared by the process.
@@ -240,6 +247,7 @@ pub fn learners(learners: &[LearnerInfo]) -> String {
             ("paper", l.paper),
             ("needs", l.columns),
             ("modes", &modes),
+            ("cards", if l.learns_on_cards() { "" } else { "no: the CPU alone" }),
             ("example", l.example),
         ];
         let said = details.into_iter().filter(|(_, text)| !text.is_empty());

@@ -301,6 +301,17 @@ pub struct Amortisation {
     pub gap: Option<f64>,
 }
 
+/// What lies on a card while a job trains.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CardPlan {
+    /// The card.
+    pub name: String,
+    /// Parameters, moments, a batch, its residuals and a chunk of scores.
+    pub bytes: u64,
+    /// What the card has.
+    pub memory_bytes: Option<u64>,
+}
+
 /// What `atomflow check` prints: the plan before anything is spent.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct CheckReport {
@@ -334,6 +345,9 @@ pub struct CheckReport {
     pub model_bytes: u64,
     /// Memory for windows, prefetch and harvest per process, bytes.
     pub data_bytes: u64,
+    /// What lies on each card; none for the CPU.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cards: Vec<CardPlan>,
     /// Floating-point operations of training.
     pub train_flops: f64,
     /// Floating-point operations of harvest.

@@ -31,7 +31,7 @@ use crate::{
 /// # Errors
 /// Whatever would stop the run before its first step.
 pub fn check(job: &Job, runtime: &RuntimeSpec, cards: &dyn Cards) -> Result<CheckReport> {
-    device::open(job, runtime, cards)?;
+    let opened = device::open(job, runtime, cards)?;
     let tokio = tokio_runtime()?;
     let manifest = tokio.block_on(scan_columns(&job.source, &job.columns()?))?;
     let plan = plan(job, &manifest)?;
@@ -39,7 +39,12 @@ pub fn check(job: &Job, runtime: &RuntimeSpec, cards: &dyn Cards) -> Result<Chec
     let run = run_id(job, &plan, &files.identity())?;
     let threads = Threads::new(runtime.threads).map_err(|e| Error::retry(e.to_string()))?;
     let gflops = measure_gflops(&threads, manifest.main_column().len());
-    Ok(CheckReport { run, ..report(job, runtime, &manifest, &plan, gflops)? })
+    let mut report = CheckReport { run, ..report(job, runtime, &manifest, &plan, gflops)? };
+    if !opened.is_empty() {
+        report.cards = device::memory(job, &learner::sizes(job, &manifest)?, &opened, &cards.list());
+        report.notes.extend(device::notes(&report.cards));
+    }
+    Ok(report)
 }
 
 fn report(
@@ -71,6 +76,7 @@ fn report(
         steps: plan.steps,
         columns: columns(manifest),
         reads: manifest.columns.iter().map(reads).collect(),
+        cards: Vec::new(),
         model_bytes: learners.iter().map(model_bytes).sum(),
         data_bytes: data_bytes(job, manifest, plan),
         train_flops,

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use atomflow_workers::{
-    card::{Card, Cards, Precision, as_one},
+    card::{Card, Cards, DeviceInfo, Precision, as_one},
     kernels::Path,
 };
 
+use super::learner::Size;
 use crate::{
     Error, Result,
-    run::{CPU, Job, RuntimeSpec},
+    run::{CPU, CardPlan, Job, RuntimeSpec},
 };
 
 /// The cards of `runtime.device`, none for the CPU. Every learner of the job can learn there.
@@ -37,6 +38,52 @@ pub(super) fn open(job: &Job, runtime: &RuntimeSpec, cards: &dyn Cards) -> Resul
     Ok(if job.learner.are_several() { opened } else { as_one(opened).into_iter().collect() })
 }
 
+/// Scores of a chunk of latents, see `workers/gpu/src/encoder.rs`; half as much again in narrower factors.
+const CHUNK_BYTES: u64 = 384 << 20;
+
+/// What each card will hold. `listed` says how much memory there is.
+pub(super) fn memory(
+    job: &Job,
+    sizes: &[Size],
+    cards: &[Arc<dyn Card>],
+    listed: &[DeviceInfo],
+) -> Vec<CardPlan> {
+    let names = cards.iter().map(|card| card.name()).collect::<Vec<_>>();
+    let mut plans = Vec::new();
+    for (at, name) in names.iter().enumerate() {
+        let shards: Vec<&str> = name.split('+').collect();
+        let own = sizes.iter().skip(at).step_by(names.len());
+        let bytes = CHUNK_BYTES + own.map(|size| on_card(job, size, shards.len() as u64)).sum::<u64>();
+        for shard in shards {
+            let memory_bytes = listed.iter().find(|d| d.name == shard).and_then(|d| d.memory_bytes);
+            plans.push(CardPlan { name: shard.to_owned(), bytes, memory_bytes });
+        }
+    }
+    plans
+}
+
+/// Parameters with two moments, divided by the shards; rows, centred rows, target, two residuals; all f32.
+fn on_card(job: &Job, size: &Size, shards: u64) -> u64 {
+    let (d_in, d_out, n) = (size.d_in as u64, size.d_out as u64, size.n_latents as u64);
+    let weights = 3 * 4 * (d_in + d_out + 1) * n.div_ceil(shards);
+    weights + 4 * (2 * d_in + 3 * d_out) * job.plan.batch_rows as u64
+}
+
+/// Says of a card that will not do what would.
+pub(super) fn notes(plans: &[CardPlan]) -> Vec<String> {
+    let short = |plan: &CardPlan| {
+        let memory = plan.memory_bytes.filter(|&memory| plan.bytes > memory)?;
+        let (needs, cards) = (plan.bytes as f64 / 1e9, plan.bytes.div_ceil(memory.max(1)));
+        Some(format!(
+            "{} has {:.0} GB, the job needs {needs:.0} GB there: share the latents out over {cards} cards or more \
+             (`runtime.device = \"cuda:*\"`), or take fewer",
+            plan.name,
+            memory as f64 / 1e9
+        ))
+    };
+    plans.iter().filter_map(short).collect()
+}
+
 /// What the steps run on, as it is written down: `avx512`, `cuda bf16`.
 pub(super) fn arithmetic(cards: &[Arc<dyn Card>]) -> String {
     let Some(card) = cards.first() else { return Path::best().name().to_owned() };
@@ -55,5 +102,28 @@ pub(super) fn compared(before: &str, now: &str) -> &'static str {
     match on_card(before) || on_card(now) {
         true => "its bytes are not those of an uninterrupted run",
         false => "the bytes are the same",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(bytes: u64, memory_bytes: Option<u64>) -> CardPlan {
+        CardPlan { name: "cuda:0".to_owned(), bytes, memory_bytes }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_said_with_the_number_of_cards() {
+        let notes = notes(&[plan(300 << 30, Some(141 << 30)), plan(1 << 30, Some(141 << 30)), plan(1 << 50, None)]);
+        assert_eq!(notes.len(), 1);
+        assert!(notes[0].contains("over 3 cards"), "{notes:?}");
+    }
+
+    #[test]
+    fn bytes_are_promised_between_instructions_and_not_between_devices() {
+        assert_eq!(compared("avx512", "avx2"), "the bytes are the same");
+        assert!(compared("cuda bf16", "avx2").contains("not those"));
+        assert!(compared("cuda f32", "cuda bf16").contains("not those"));
     }
 }

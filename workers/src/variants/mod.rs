@@ -29,6 +29,13 @@ pub struct LearnerInfo {
     pub small: &'static str,
 }
 
+impl LearnerInfo {
+    /// Whether its small example learns on cards, too.
+    pub fn learns_on_cards(&self) -> bool {
+        serde_json::from_str::<LearnerSpec>(self.small).is_ok_and(|spec| spec.cpu_only().is_none())
+    }
+}
+
 /// The table `[learner]` of one kind: what a variant's file gives the registry.
 pub trait LearnerConfig {
     /// A learner at its start.
