@@ -1,14 +1,14 @@
 //! A code by latent instead of by row: every latent's pairs in ascending order of rows, whatever the timing.
 //!
 //! Pairs are counted and put into the lists by integer atomics, in any order inside a list. Rows inside a
-//! list are distinct, so a pair's place is the number of smaller ones: counted pair by pair in short lists,
-//! and from a bitmap of rows in long ones.
+//! list are distinct, so a pair's place is the number of smaller ones.
 
 use cubecl::prelude::*;
 
 use super::{
     codes::CodesOnCard,
-    scan::{self, THREADS, inclusive},
+    long,
+    scan::{self, THREADS},
 };
 use crate::{
     Runtime,
@@ -16,13 +16,7 @@ use crate::{
 };
 
 /// The longest list in which a pair is compared with every other.
-const SHORT: usize = 256;
-/// Rows of a bitmap; more rows are taken bitmap by bitmap.
-const WINDOW: usize = 32_768;
-const WORDS: usize = WINDOW / 32;
-/// Words of a bitmap per thread.
-const EACH: usize = WORDS / THREADS;
-
+pub(super) const SHORT: usize = 256;
 /// Threads that share the pairs of a row.
 const SHARE: usize = 64;
 
@@ -81,39 +75,16 @@ pub fn by_latent<R: Runtime>(card: &Card<R>, codes: &CodesOnCard, n: usize) -> B
         lists.rows.arg(),
         nnz,
     );
-    let most = nnz / (SHORT + 1);
-    if most > 0 {
-        let long = long_lists(card, &lists.starts, n, most);
-        order_long::launch::<R>(
-            card.client(),
-            cubes(most),
-            threads(),
-            long.arg(),
-            lists.starts.arg(),
-            loose_pairs.arg(),
-            loose_rows.arg(),
-            lists.pairs.arg(),
-            lists.rows.arg(),
-            rows.div_ceil(WINDOW),
-        );
-    }
+    long::order(card, &lists, &loose_pairs, &loose_rows, rows);
     lists
 }
 
-/// How many lists are long, and which, in any order, `[1 + most]`.
-fn long_lists<R: Runtime>(card: &Card<R>, starts: &Ints, n: usize, most: usize) -> Ints {
-    let long: Ints = card.room(1 + most);
-    clear::launch::<R>(card.client(), cubes(1), threads(), long.arg(), 1);
-    find_long::launch::<R>(card.client(), cubes(n.div_ceil(THREADS)), threads(), starts.arg(), long.arg(), n);
-    long
-}
-
-fn threads() -> CubeDim {
+pub(super) fn threads() -> CubeDim {
     units(THREADS as u32)
 }
 
 #[cube(launch)]
-fn clear(counts: &mut Array<u32>, n: usize) {
+pub(super) fn clear(counts: &mut Array<u32>, n: usize) {
     let i = CUBE_POS * THREADS + UNIT_POS as usize;
     if i < n {
         counts[i] = 0u32;
@@ -182,79 +153,5 @@ fn order_short(
             pairs[place] = pair;
             rows[place] = row;
         }
-    }
-}
-
-#[cube(launch)]
-fn find_long(starts: &Array<u32>, long: &mut Array<Atomic<u32>>, n: usize) {
-    let latent = CUBE_POS * THREADS + UNIT_POS as usize;
-    if latent < n && (starts[latent + 1] - starts[latent]) as usize > SHORT {
-        let place = long[0].fetch_add(1u32);
-        long[place as usize + 1].store(latent as u32);
-    }
-}
-
-/// One cube per list.
-#[cube(launch)]
-fn order_long(
-    long: &Array<u32>,
-    starts: &Array<u32>,
-    loose_pairs: &Array<u32>,
-    loose_rows: &Array<u32>,
-    pairs: &mut Array<u32>,
-    rows: &mut Array<u32>,
-    windows: usize,
-) {
-    if CUBE_POS >= long[0] as usize {
-        terminate!();
-    }
-    let latent = long[CUBE_POS + 1] as usize;
-    let (start, end) = (starts[latent] as usize, starts[latent + 1] as usize);
-    let bits = SharedMemory::<Atomic<u32>>::new(WORDS);
-    let mut before = SharedMemory::<u32>::new(WORDS);
-    let mut part = SharedMemory::<u32>::new(THREADS);
-    let unit = UNIT_POS as usize;
-    let mut first = start;
-    for window in 0..windows {
-        #[unroll]
-        for i in 0..EACH {
-            bits[unit * EACH + i].store(0u32);
-        }
-        sync_cube();
-        let mut at = start + unit;
-        while at < end {
-            let row = loose_rows[at] as usize;
-            if row / WINDOW == window {
-                bits[row % WINDOW / 32].fetch_or(1u32 << (row % 32) as u32);
-            }
-            at += THREADS;
-        }
-        sync_cube();
-        let mut sum = 0u32;
-        #[unroll]
-        for i in 0..EACH {
-            before[unit * EACH + i] = sum;
-            sum += bits[unit * EACH + i].load().count_ones();
-        }
-        let through = inclusive(sum, &mut part);
-        #[unroll]
-        for i in 0..EACH {
-            before[unit * EACH + i] = before[unit * EACH + i] + through - sum;
-        }
-        sync_cube();
-        at = start + unit;
-        while at < end {
-            let row = loose_rows[at] as usize;
-            if row / WINDOW == window {
-                let word = row % WINDOW / 32;
-                let smaller = bits[word].load() & ((1u32 << (row % 32) as u32) - 1u32);
-                let place = first + (before[word] + smaller.count_ones()) as usize;
-                pairs[place] = loose_pairs[at];
-                rows[place] = row as u32;
-            }
-            at += THREADS;
-        }
-        first += part[comptime!(THREADS - 1)] as usize;
-        sync_cube();
     }
 }

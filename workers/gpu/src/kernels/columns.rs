@@ -124,11 +124,11 @@ fn sum_blocks(
     let mut part = SharedMemory::<f32>::new(THREADS);
     part[unit] = sum;
     sync_cube();
-    if unit < LANES && column < d && block * ROWS < rows.max(1) {
+    if unit < LANES && column < d && (block * ROWS < rows || block == 0) {
         let mut all = 0.0f32;
         #[unroll]
         for group in 0..GROUPS {
-            all += part[comptime!(group * LANES) + unit];
+            all += part[unit + comptime!(group * LANES)];
         }
         into[block * d + column] = all;
     }
@@ -166,7 +166,7 @@ pub fn narrow<R: Runtime>(card: &Card<R>, x: &Floats) -> Buffer<bf16> {
     let narrow = card.room(x.len());
     let words = x.len().div_ceil(2);
     if words > 0 {
-        round::launch::<R>(
+        narrow_pairs::launch::<R>(
             card.client(),
             cubes(words.div_ceil(THREADS)),
             units(THREADS as u32),
@@ -181,13 +181,13 @@ pub fn narrow<R: Runtime>(card: &Card<R>, x: &Floats) -> Buffer<bf16> {
 
 /// Two numbers per thread, packed: not every device knows the type.
 #[cube(launch, address_type = "dynamic")]
-fn round(x: &Array<f32>, packed: &mut Array<u32>, len: usize) {
+fn narrow_pairs(x: &Array<f32>, packed: &mut Array<u32>, len: usize) {
     let i = CUBE_POS * THREADS + UNIT_POS as usize;
-    if 2 * i < len {
-        let low = half_of(x[2 * i]);
+    if i * 2 < len {
+        let low = half_of(x[i * 2]);
         let mut high = 0u32;
-        if 2 * i + 1 < len {
-            high = half_of(x[2 * i + 1]);
+        if i * 2 + 1 < len {
+            high = half_of(x[i * 2 + 1]);
         }
         packed[i] = high << 16u32 | low;
     }

@@ -10,6 +10,7 @@ use super::{
     lists::{Lists, Term},
     residual::address,
     scan::THREADS,
+    spread::{Kinds, add_x, add_y, column, is_column},
     tree,
 };
 use crate::{
@@ -34,15 +35,8 @@ pub struct Batch {
     pub centre: Floats,
     /// Width of `y` and of atoms.
     pub d_out: usize,
-    /// At most [`TERMS`], more are not looked at.
+    /// At most [`TERMS`]; more are not looked at.
     pub terms: Vec<Term>,
-}
-
-/// Which terms have a `y`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Kinds {
-    pub(super) terms: usize,
-    pub(super) has_y: [bool; TERMS],
 }
 
 /// A batch made ready for a step.
@@ -187,8 +181,8 @@ fn segment_sums(
         add_x(&mut sum, from, to, rows, encoder, x, centre, batch, first, d_in, COLUMNS, THREADS, kinds);
         #[unroll]
         for j in 0..COLUMNS {
-            if tree::is_column(first, d_in, j, THREADS) {
-                sums[into + tree::column(first, d_in, j, THREADS)] = sum[j];
+            if is_column(first, d_in, j, THREADS) {
+                sums[into + column(first, d_in, j, THREADS)] = sum[j];
             }
         }
     } else {
@@ -196,100 +190,10 @@ fn segment_sums(
         add_y(&mut sum, from, to, rows, decoder, y0, y1, y2, batch, first, d_out, COLUMNS, THREADS, kinds);
         #[unroll]
         for j in 0..COLUMNS {
-            if tree::is_column(first, d_out, j, THREADS) {
-                sums[into + d_in + tree::column(first, d_out, j, THREADS)] = sum[j];
+            if is_column(first, d_out, j, THREADS) {
+                sums[into + d_in + column(first, d_out, j, THREADS)] = sum[j];
             }
         }
-    }
-}
-
-/// `sum += Σ weight·(x[row] − centre)` of the pairs from `from` to `to`, in order.
-#[cube]
-pub(super) fn add_x(
-    sum: &mut Array<f32>,
-    from: usize,
-    to: usize,
-    rows: &Array<u32>,
-    weights: &Array<f32>,
-    x: &Array<f32>,
-    centre: &Array<f32>,
-    batch: usize,
-    first: usize,
-    d: usize,
-    #[comptime] columns: usize,
-    #[comptime] threads: usize,
-    #[comptime] kinds: Kinds,
-) {
-    let mut less = Array::<f32>::new(columns);
-    #[unroll]
-    for j in 0..columns {
-        less[j] = centre[tree::column(first, d, j, threads)];
-    }
-    for p in from..to {
-        let mut row = rows[p] as usize;
-        if comptime!(kinds.terms > 1) {
-            row = row % batch;
-        }
-        let weight = weights[p];
-        #[unroll]
-        for j in 0..columns {
-            sum[j] = fma(weight, x[row * d + tree::column(first, d, j, threads)] - less[j], sum[j]);
-        }
-    }
-}
-
-/// `sum += Σ weight·y[row]` of the pairs from `from` to `to`, in order, each of the `y` of its term.
-#[cube]
-pub(super) fn add_y(
-    sum: &mut Array<f32>,
-    from: usize,
-    to: usize,
-    rows: &Array<u32>,
-    weights: &Array<f32>,
-    y0: &Array<f32>,
-    y1: &Array<f32>,
-    y2: &Array<f32>,
-    batch: usize,
-    first: usize,
-    d: usize,
-    #[comptime] columns: usize,
-    #[comptime] threads: usize,
-    #[comptime] kinds: Kinds,
-) {
-    for p in from..to {
-        let (row, weight) = (rows[p] as usize, weights[p]);
-        if comptime!(kinds.has_y[0]) {
-            if row < batch {
-                add_row(sum, weight, y0, row, first, d, columns, threads);
-            }
-        }
-        if comptime!(kinds.has_y[1]) {
-            if row >= batch && row < 2 * batch {
-                add_row(sum, weight, y1, row - batch, first, d, columns, threads);
-            }
-        }
-        if comptime!(kinds.has_y[2]) {
-            if row >= 2 * batch {
-                add_row(sum, weight, y2, row - 2 * batch, first, d, columns, threads);
-            }
-        }
-    }
-}
-
-#[cube]
-fn add_row(
-    sum: &mut Array<f32>,
-    weight: f32,
-    y: &Array<f32>,
-    row: usize,
-    first: usize,
-    d: usize,
-    #[comptime] columns: usize,
-    #[comptime] threads: usize,
-) {
-    #[unroll]
-    for j in 0..columns {
-        sum[j] = fma(weight, y[row * d + tree::column(first, d, j, threads)], sum[j]);
     }
 }
 

@@ -2,6 +2,12 @@
 //!
 //! No atomics on floats and no order that depends on timing: every sum has one written-down order, and
 //! integers are counted exactly. So the same card gives the same bits each time.
+//!
+//! Where positions can pass 2^32, kernels are made for positions of 64 bits (`address_type`). There a number
+//! that is written down counts as 32 bits, and an operation has the type of its left side: write `i * 2`,
+//! never `2 * i`. On CUDA a kernel's name stands among C's: none may be called `round` or `max`.
+
+#![allow(clippy::too_many_arguments, reason = "a kernel has an argument for every buffer")]
 
 pub mod adam;
 pub mod best;
@@ -12,12 +18,14 @@ pub mod columns;
 mod cut;
 pub mod gather;
 pub mod lists;
+mod long;
 mod order;
 mod passing;
 pub mod product;
 pub mod residual;
 pub mod rows;
 mod scan;
+mod spread;
 mod tally;
 mod tree;
 pub mod update;

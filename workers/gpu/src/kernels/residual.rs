@@ -7,7 +7,8 @@ use cubecl::{ir::AddressType, prelude::*};
 
 use super::{
     codes::CodesOnCard,
-    tree::{self, Spread},
+    spread::{Spread, column, is_column, load},
+    tree,
 };
 use crate::{
     Runtime,
@@ -123,7 +124,7 @@ fn residual_rows(
     let mut left = Array::<f32>::new(columns);
     #[unroll]
     for j in 0..columns {
-        let c = tree::column(0usize, d, j, threads);
+        let c = column(0usize, d, j, threads);
         left[j] = target[row * d + c];
         if has_offset {
             left[j] = left[j] - offset[c];
@@ -135,14 +136,14 @@ fn residual_rows(
         let (atom, value) = (latents[p] as usize * d, -values[p]);
         #[unroll]
         for j in 0..columns {
-            left[j] = fma(value, w_dec[atom + tree::column(0usize, d, j, threads)], left[j]);
+            left[j] = fma(value, w_dec[atom + column(0usize, d, j, threads)], left[j]);
         }
     }
     let mut square = 0.0f32;
     #[unroll]
     for j in 0..columns {
-        if tree::is_column(0usize, d, j, threads) {
-            e[row * d + tree::column(0usize, d, j, threads)] = left[j];
+        if is_column(0usize, d, j, threads) {
+            e[row * d + column(0usize, d, j, threads)] = left[j];
             square = fma(left[j], left[j], square);
         } else {
             left[j] = 0.0f32;
@@ -174,13 +175,7 @@ fn along_rows(
         terminate!();
     }
     let mut mine = Array::<f32>::new(columns);
-    #[unroll]
-    for j in 0..columns {
-        mine[j] = 0.0f32;
-        if tree::is_column(0usize, d, j, threads) {
-            mine[j] = y[row * d + tree::column(0usize, d, j, threads)];
-        }
-    }
+    load(&mut mine, y, row * d, d, columns, threads);
     let mut part = SharedMemory::<f32>::new(comptime!(PAIRS * threads));
     let start = offsets[row] as usize;
     let end = offsets[row + 1] as usize;
@@ -212,9 +207,9 @@ fn dots(
             let mut sum = 0.0f32;
             #[unroll]
             for j in 0..comptime!(spread.columns) {
-                sum = fma(row[j], w_dec[atom + tree::column(0usize, d, j, threads)], sum);
+                sum = fma(row[j], w_dec[atom + column(0usize, d, j, threads)], sum);
             }
-            part[comptime!(pair * threads) + unit] = sum;
+            part[unit + comptime!(pair * threads)] = sum;
         }
         tree::add_up(part, PAIRS, threads);
         if unit < PAIRS && first + unit < end {

@@ -7,11 +7,12 @@
 use cubecl::prelude::*;
 
 use super::{
-    adam::{Constants, Parameter, Step, descend},
+    adam::{Constants, Parameter, Step, descend, descend_row},
     columns,
-    gather::{Gathered, Kinds, add_x, add_y},
+    gather::Gathered,
     residual::address,
-    tree::{self, Spread},
+    spread::{Kinds, Spread, add_segments, add_x, add_y, column, is_column, load},
+    tree,
 };
 use crate::{
     Runtime,
@@ -165,11 +166,14 @@ fn step_latents(
     if first == last {
         add_x(&mut g, from, to, rows, encoder, x, centre, batch, 0usize, d_in, columns, threads, form.kinds);
     }
+    let mut row = Array::<f32>::new(columns);
+    let at = latent * d_in;
+    load(&mut row, w_enc, at, d_in, columns, threads);
+    descend_row(&g, &mut row, at, d_in, w_enc_m, w_enc_v, &step, columns, threads);
     #[unroll]
     for j in 0..columns {
-        if tree::is_column(0usize, d_in, j, threads) {
-            let i = latent * d_in + tree::column(0usize, d_in, j, threads);
-            w_enc[i] = descend(g[j], i, w_enc[i], w_enc_m, w_enc_v, &step);
+        if is_column(0usize, d_in, j, threads) {
+            w_enc[at + column(0usize, d_in, j, threads)] = row[j];
         }
     }
 
@@ -196,31 +200,6 @@ fn step_latents(
     step_atom(&mut g, latent * d_out, pulled, w_dec, w_dec_m, w_dec_v, &step, d_out, form);
 }
 
-/// `sum = Σ` of the sums of segments from `first` to `last`, in order; columns `at..at + d` of rows of `width`.
-#[cube]
-fn add_segments(
-    sum: &mut Array<f32>,
-    sums: &Array<f32>,
-    first: usize,
-    last: usize,
-    width: usize,
-    at: usize,
-    d: usize,
-    #[comptime] columns: usize,
-    #[comptime] threads: usize,
-) {
-    #[unroll]
-    for j in 0..columns {
-        sum[j] = 0.0f32;
-    }
-    for segment in first..last {
-        #[unroll]
-        for j in 0..columns {
-            sum[j] = sum[j] + sums[segment * width + at + tree::column(0usize, d, j, threads)];
-        }
-    }
-}
-
 /// One step of the atom that begins at `at`, with gradient `g`.
 #[cube]
 fn step_atom(
@@ -238,13 +217,10 @@ fn step_atom(
     let columns = comptime!(form.columns_out);
     let mut part = SharedMemory::<f32>::new(threads);
     let mut atom = Array::<f32>::new(columns);
+    load(&mut atom, w_dec, at, d, columns, threads);
     let mut along = 0.0f32;
     #[unroll]
     for j in 0..columns {
-        atom[j] = 0.0f32;
-        if tree::is_column(0usize, d, j, threads) {
-            atom[j] = w_dec[at + tree::column(0usize, d, j, threads)];
-        }
         if comptime!(form.has_pull) {
             g[j] = fma(pulled, atom[j], g[j]);
         }
@@ -257,14 +233,12 @@ fn step_atom(
             g[j] = fma(-parallel, atom[j], g[j]);
         }
     }
+    descend_row(g, &mut atom, at, d, m, v, step, columns, threads);
     let mut square = 0.0f32;
     #[unroll]
     for j in 0..columns {
-        if tree::is_column(0usize, d, j, threads) {
-            let i = at + tree::column(0usize, d, j, threads);
-            atom[j] = descend(g[j], i, atom[j], m, v, step);
-            square = fma(atom[j], atom[j], square);
-        }
+        let own = select(is_column(0usize, d, j, threads), atom[j], 0.0f32);
+        square = fma(own, own, square);
     }
     let mut scale = 1.0f32;
     if comptime!(form.unit_norm) {
@@ -276,8 +250,8 @@ fn step_atom(
     }
     #[unroll]
     for j in 0..columns {
-        if tree::is_column(0usize, d, j, threads) {
-            w_dec[at + tree::column(0usize, d, j, threads)] = atom[j] * scale;
+        if is_column(0usize, d, j, threads) {
+            w_dec[at + column(0usize, d, j, threads)] = atom[j] * scale;
         }
     }
 }

@@ -1,6 +1,10 @@
 //! Checks of [`crate::kernels::by_latent`].
 
-use super::{Report, numbers::Csr, read};
+use super::{
+    Report,
+    numbers::{Csr, poison},
+    read,
+};
 use crate::{
     Runtime,
     card::Card,
@@ -26,6 +30,7 @@ pub(super) fn check<R: Runtime>(card: &Card<R>, report: &mut Report) {
         let rows = code.rows();
         let shape = format!("rows {rows} n {n} nnz {}", code.latents.len());
         let codes = CodesOnCard::upload(card, &code.offsets, &code.latents);
+        poison(card, &[n, n + 1, codes.nnz(), codes.nnz(), codes.nnz(), codes.nnz()]);
         let found = by_latent(card, &codes, n);
         let (starts, pairs, of_rows) = slow(&code, n);
         report.equal("list starts", shape.clone(), &read(card, &found.starts), &starts);

@@ -4,7 +4,7 @@ use half::bf16;
 
 use super::{
     Report,
-    numbers::{floats, on_card},
+    numbers::{floats, on_card, poison},
     read,
 };
 use crate::{
@@ -16,8 +16,8 @@ use crate::{
 const TOLERANCE: f64 = 1e-5;
 
 /// Rows and columns.
-const SHAPES: [(usize, usize); 8] =
-    [(1, 1), (1, 7), (5, 389), (255, 33), (256, 32), (257, 31), (3000, 64), (70_001, 3)];
+const SHAPES: [(usize, usize); 9] =
+    [(0, 5), (1, 1), (1, 7), (5, 389), (255, 33), (256, 32), (257, 31), (3000, 64), (70_001, 3)];
 
 pub(super) fn check<R: Runtime>(card: &Card<R>, report: &mut Report) {
     for (seed, &(rows, d)) in SHAPES.iter().enumerate() {
@@ -36,6 +36,7 @@ fn of_shape<R: Runtime>(card: &Card<R>, report: &mut Report, seed: u64, rows: us
         let column = |c| (0..rows).map(|r| term(r, f64::from(y[r * d + c]))).sum::<f64>() as f32;
         (0..d).map(column).collect()
     };
+    poison(card, &[rows * d, rows.div_ceil(256) * d, d, d]);
     let plain = slow(&|_, y| y);
     report.close("column sums", shape.clone(), &read(card, &sums(card, &on_y, d)), &plain, TOLERANCE);
     let expected = slow(&|r, y| f64::from(weight[r]) * y);

@@ -1,6 +1,7 @@
 //! Every kernel against its slow reference, on the card itself: what `atomflow devices --verify` runs, and what
 //! the tests run on a software device.
 
+mod adam;
 mod best;
 mod by_latent;
 mod collect;
@@ -28,6 +29,7 @@ pub fn all<R: Runtime>(card: &Card<R>) -> Report {
     residual::check(card, &mut report);
     columns::check(card, &mut report);
     by_latent::check(card, &mut report);
+    adam::check(card, &mut report);
     update::check(card, &mut report);
     report
 }

@@ -27,6 +27,13 @@ pub(super) fn on_card<R: Runtime>(card: &Card<R>, seed: u64, len: usize) -> (Vec
     (numbers, buffer)
 }
 
+/// Fills memory that the card hands out next with what no kernel should read: rooms for `len` numbers have it
+/// where the card gives freed memory out again.
+pub(super) fn poison<R: Runtime>(card: &Card<R>, lens: &[usize]) {
+    let rooms: Vec<Floats> = lens.iter().map(|&len| card.upload(&vec![f32::NAN; len])).collect();
+    drop(rooms);
+}
+
 /// A code as compressed rows.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Csr {

@@ -2,7 +2,7 @@
 
 use super::{
     Report,
-    numbers::{Csr, on_card},
+    numbers::{Csr, on_card, poison},
 };
 use crate::{
     Runtime,
@@ -44,6 +44,7 @@ fn one<R: Runtime>(card: &Card<R>, report: &mut Report, seed: u64, (d, n): (usiz
     let codes = CodesOnCard::upload(card, &code.offsets, &code.latents);
     for with_offset in [true, false] {
         let shape = format!("rows {rows} d {d} nnz {nnz} offset {with_offset}");
+        poison(card, &[rows * d, nnz, rows]);
         let found =
             residual(card, &on_target, with_offset.then_some(&on_offset), &codes, &on_values, &on_w_dec);
         let (e, dots, squares) = slow(code, &target, with_offset.then_some(&offset), &values, &w_dec, d);
