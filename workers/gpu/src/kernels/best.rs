@@ -57,7 +57,7 @@ fn append(
             if r >= least {
                 let column = from + j * UNITS;
                 let number = latent(listed, chunk.first, column, is_listed);
-                if r > least || late(number) > least_late {
+                if r > least || late(number) >= least_late {
                     let slot = board.length[0usize].fetch_add(1u32);
                     if slot < room {
                         latents[(span.start + slot) as usize] = number;

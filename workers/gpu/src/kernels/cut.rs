@@ -46,7 +46,7 @@ pub(super) struct Board {
 #[cube]
 impl Board {
     /// One per cube.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Board {
             tally: SharedMemory::<Atomic<u32>>::new(2048usize),
             sums: SharedMemory::<u32>::new(256usize),
@@ -56,7 +56,7 @@ impl Board {
     }
 
     /// Counts from zero.
-    pub fn clear(&self) {
+    pub(super) fn clear(&self) {
         let mut bin = UNIT_POS;
         while bin < 2048u32 {
             self.tally[bin as usize].store(0u32);
@@ -65,7 +65,7 @@ impl Board {
     }
 
     /// Turns a number per thread into the sum over all threads from this one on.
-    pub fn sum_from(&mut self, own: u32) -> u32 {
+    pub(super) fn sum_from(&mut self, own: u32) -> u32 {
         let unit = UNIT_POS;
         self.sums[unit as usize] = own;
         sync_cube();
@@ -84,7 +84,7 @@ impl Board {
     }
 
     /// Finds the largest digit that `need` reach, or 0 if there are fewer in all; see `found`.
-    pub fn find(&mut self, need: u32) {
+    pub(super) fn find(&mut self, need: u32) {
         let lowest = UNIT_POS * OWN;
         let mut own = 0u32;
         #[unroll]
