@@ -1,15 +1,16 @@
 //! A card and the memory on it.
 
 use std::{
-    fmt::{self, Debug},
     marker::PhantomData,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use cubecl::{
     bytes::Bytes,
     client::ComputeClient,
-    prelude::{ArrayArg, CubeCount, CubeDim, CubeElement},
+    prelude::{ArrayArg, CubeCount, CubeDim},
     server::Handle,
+    stream_id::StreamId,
 };
 
 use crate::Runtime;
@@ -25,9 +26,9 @@ pub struct Card<R: Runtime> {
     client: ComputeClient<R>,
 }
 
-impl<R: Runtime> Debug for Card<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Card").field("runtime", &R::name(&self.client)).finish()
+impl<R: Runtime> std::fmt::Debug for Card<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Card").field(&R::name(&self.client)).finish()
     }
 }
 
@@ -38,6 +39,9 @@ pub struct Buffer<T> {
     len: usize,
     number: PhantomData<T>,
 }
+
+/// Some devices want addresses that are multiples of 32 bytes: eight lines of anything begin at such.
+const ALIGNED: usize = 8;
 
 /// Activations, weights, values.
 pub type Floats = Buffer<f32>;
@@ -57,13 +61,13 @@ pub trait Plain: Copy + Send + Sync + 'static {
     }
 }
 
-impl<T: CubeElement + Copy> Plain for T {
+impl<T: bytemuck::Pod + Send + Sync> Plain for T {
     fn bytes(numbers: &[T]) -> &[u8] {
-        T::as_bytes(numbers)
+        bytemuck::cast_slice(numbers)
     }
 
     fn numbers(bytes: &[u8]) -> Vec<T> {
-        T::from_bytes(bytes).to_vec()
+        bytemuck::pod_collect_to_vec(bytes)
     }
 }
 
@@ -71,6 +75,27 @@ impl<R: Runtime> Card<R> {
     /// The card that the runtime calls `device`.
     pub fn open(device: &R::Device) -> Self {
         Card { client: R::client(device) }
+    }
+
+    /// The same card with a queue of orders of its own: otherwise every thread has one, and memory that one
+    /// thread gave back is not there for another.
+    #[must_use]
+    pub fn with_own_stream(&self) -> Self {
+        // Far from the numbers that threads count up from.
+        static NEXT: AtomicU64 = AtomicU64::new(1 << 32);
+        let mut client = self.client.clone();
+        let value = NEXT.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the number is used here alone, and orders of one owner come one after the other.
+        unsafe { client.set_stream(StreamId { value }) };
+        Card { client }
+    }
+
+    /// Sends the orders so far on their way, and hears what has gone wrong.
+    ///
+    /// # Errors
+    /// The card is lost.
+    pub fn flush(&self) -> Result<(), Lost> {
+        self.client.flush().map_err(|e| Lost(e.to_string()))
     }
 
     /// Who takes orders for the card.
@@ -97,6 +122,8 @@ impl<R: Runtime> Card<R> {
     /// # Errors
     /// The card is lost.
     pub fn download<T: Plain>(&self, buffer: &Buffer<T>) -> Result<Vec<T>, Lost> {
+        // A kernel that could not be started is only told of here.
+        self.flush()?;
         let bytes = self.client.read_one(buffer.handle.clone()).map_err(|e| Lost(e.to_string()))?;
         let mut numbers = T::numbers(&bytes);
         numbers.truncate(buffer.len);
@@ -141,6 +168,13 @@ impl<T> Buffer<T> {
 }
 
 impl<T: Plain> Buffer<T> {
+    /// At least `lines` lines of `d` numbers from the line `first` on, and how many lines before that one the part
+    /// begins: fewer than eight, so that it can be given to a kernel.
+    pub fn lines(&self, first: usize, lines: usize, d: usize) -> (Buffer<T>, usize) {
+        let skip = first % ALIGNED;
+        (self.part((first - skip) * d, (skip + lines) * d), skip)
+    }
+
     /// `len` numbers from `from` on, or as many of them as there are: the same memory. To be given to a kernel,
     /// `from` has to be a multiple of 32 bytes, which is what some devices want of an address.
     #[must_use]

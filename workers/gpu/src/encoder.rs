@@ -12,6 +12,7 @@ use crate::{
     kernels::{
         best::{Best, Columns},
         collect::Collected,
+        factors::{Factors, Rounding},
         product::Product,
         tensor_product::TensorProduct,
     },
@@ -112,20 +113,36 @@ impl Encoder<'_> {
         }
         let most = width_of_chunk(rows, n);
         let scores = card.room(rows * most);
-        let tensor = match self.precision {
-            Precision::F32 => None,
-            precision => Some(TensorProduct::new(card, x, d, precision)?),
-        };
+        let tensor = rounding(self.precision).map(|rounding| {
+            let x_rounded = Factors::with_bias(card, rounding, rows, d);
+            x_rounded.fill(card, x, 0, rows);
+            x_rounded.ones(card, rows);
+            (x_rounded, Factors::with_bias(card, rounding, most, d))
+        });
         for first in (0..n).step_by(most) {
             let width = most.min(n - first);
             let scores = scores.part(0, rows * width);
             match &tensor {
                 None => Product { x, w: self.w, bias: self.bias, d, rows, first, width }.run(card, &scores),
-                Some(tensor) => tensor.run(card, self.w, self.bias, (first, width), &scores)?,
+                Some((x, w)) => {
+                    w.fill(card, self.w, first, width);
+                    w.bias(card, self.bias, first, width);
+                    let product = TensorProduct { x, w, rows, width };
+                    product.run(card, &scores).map_err(|e| Lost(e.to_string()))?;
+                }
             }
             meet(&scores, first, width)?;
         }
         Ok(())
+    }
+}
+
+/// How factors are rounded for tensor cores; `None` without them.
+pub(crate) fn rounding(precision: Precision) -> Option<Rounding> {
+    match precision {
+        Precision::F32 => None,
+        Precision::Tf32 => Some(Rounding::Tf32),
+        Precision::Bf16 => Some(Rounding::Bf16),
     }
 }
 

@@ -7,7 +7,10 @@ use atomflow_workers::{
     skeleton::{FrozenParameters, Inference, parameters::Parameters},
 };
 
-use crate::{Runtime, autoencoder::Autoencoder, card::Card, dictionary::Dictionary, lost::Losses};
+use crate::{
+    Runtime, autoencoder::Autoencoder, card::Card, dictionary::Dictionary, encoder::rounding, kernels::peak,
+    lost::Losses,
+};
 
 /// A card that learners share.
 #[derive(Debug)]
@@ -45,11 +48,11 @@ impl<R: Runtime> card::Card for Learning<R> {
     }
 
     fn copy(&self, bytes: usize) {
-        self.losses.or_else(self.card.copy(bytes), || ());
+        self.losses.or_else(peak::copy(&self.card, bytes), || ());
     }
 
     fn multiply(&self, side: usize) {
-        self.losses.or_else(crate::kernels::tensor_product::multiply(&self.card, self.precision, side), || ());
+        self.losses.or_else(peak::multiply(&self.card, rounding(self.precision), side), || ());
     }
 
     fn lost(&self) -> Option<String> {

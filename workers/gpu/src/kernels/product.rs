@@ -25,9 +25,6 @@ const PITCH: u32 = DEPTH + 1;
 const EACH: u32 = 8;
 /// Threads of a cube: two for each line of a tile, each fetches four columns of it.
 const UNITS: u32 = TILE * 2;
-/// Buffers are bound at multiples of so many rows: some devices want addresses that are multiples of 32 bytes.
-const ALIGNED: usize = 8;
-
 /// Sums are `bias[l] + Σ_j x[r, j]·w[l, j]` of rows `[rows, d]` and of `width` latents from `first` on.
 /// `rows·d`, `width·d` and `rows·width` are below 2^32; `w` may be longer.
 #[derive(Debug, Clone, Copy)]
@@ -55,14 +52,13 @@ impl Product<'_> {
             return;
         }
         let four = if self.d.is_multiple_of(4) { 4 } else { 1 };
-        let skip = self.first % ALIGNED;
-        let (from, lines) = (self.first - skip, skip + self.width);
         #[allow(clippy::cast_possible_truncation, reason = "below 2^32 as documented")]
         // SAFETY: indices of `x`, `w` and `bias` stay below the given numbers of rows and latents, which the
         // kernel clamps to, those of `out` are checked by it; the buffers are as long as documented.
         unsafe {
             let x = self.x.part(0, self.rows * self.d);
-            let w = self.w.part(from * self.d, lines * self.d);
+            let (w, skip) = self.w.lines(self.first, self.width, self.d);
+            let (bias, _) = self.bias.lines(self.first, self.width, 1);
             product::launch_unchecked::<R>(
                 card.client(),
                 CubeCount::Static(tiles(self.width), tiles(self.rows), 1),
@@ -70,7 +66,7 @@ impl Product<'_> {
                 four,
                 x.vectors(four),
                 w.vectors(four),
-                self.bias.part(from, lines).arg(),
+                bias.arg(),
                 out.arg(),
                 self.d as u32,
                 self.rows as u32,

@@ -10,6 +10,7 @@ mod numbers;
 mod product;
 mod residual;
 mod rows;
+mod tensor_product;
 mod update;
 
 use std::fmt::Debug;
@@ -25,6 +26,7 @@ pub fn all<R: Runtime>(card: &Card<R>) -> Report {
     product::check(card, &mut report);
     best::check(card, &mut report);
     collect::check(card, &mut report);
+    tensor_product::check(card, &mut report);
     rows::check(card, &mut report);
     residual::check(card, &mut report);
     columns::check(card, &mut report);
