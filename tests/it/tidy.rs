@@ -42,11 +42,12 @@ fn dependencies(folder: &str, section: &str) -> BTreeSet<String> {
 
 #[test]
 fn crates_depend_in_one_straight_line() {
-    let allowed: [(&str, &[&str]); 4] = [
+    let allowed: [(&str, &[&str]); 5] = [
         ("schemas", &[]),
         ("workers", &["atomflow-schemas"]),
+        ("workers/gpu", &["atomflow-workers"]),
         ("pipeline", &["atomflow-schemas", "atomflow-workers"]),
-        ("jobs", &["atomflow-pipeline", "atomflow-schemas", "atomflow-workers"]),
+        ("jobs", &["atomflow-gpu", "atomflow-pipeline", "atomflow-schemas", "atomflow-workers"]),
     ];
     for (folder, allowed) in allowed {
         let ours =
@@ -66,9 +67,12 @@ fn each_package_stands_where_it_belongs() {
         ("clap", "jobs"),
         ("toml", "jobs"),
         ("rayon", "workers"),
+        ("cubecl", "workers/gpu"),
+        ("burn-cuda", "workers/gpu"),
+        ("cudarc", "workers/gpu"),
     ];
     for (package, home) in only {
-        for folder in ["schemas", "workers", "pipeline", "jobs"] {
+        for folder in CRATES {
             let there = dependencies(folder, "dependencies").contains(package);
             let excused = package == "rayon" && folder == "pipeline";
             assert!(!there || folder == home || excused, "{package} belongs to {home}, not to {folder}");
@@ -76,6 +80,9 @@ fn each_package_stands_where_it_belongs() {
     }
     assert!(!dependencies("workers", "dependencies").contains("burn"), "burn is the oracle of tests only");
 }
+
+/// Where the sources of each crate are.
+const CRATES: [&str; 5] = ["schemas", "workers", "workers/gpu", "pipeline", "jobs"];
 
 /// (folder, word, files that may use it, why nobody else may)
 const WORDS: &[(&str, &str, &[&str], &str)] = &[
@@ -86,6 +93,9 @@ const WORDS: &[(&str, &str, &[&str], &str)] = &[
     ("workers", "std::env", &[], "workers never sees an environment variable"),
     ("workers", "std::time", &[], "workers never sees a clock"),
     ("workers", "async fn", &[], "workers never sees a stream"),
+    ("workers/gpu", "std::time", &[], "workers never sees a clock"),
+    ("workers/gpu", "burn_cuda", &["workers/gpu/src/cuda.rs"], "one file names a backend of burn"),
+    ("workers/gpu", "cudarc", &["workers/gpu/src/cuda.rs", "workers/gpu/src/text.rs"], "one file asks the driver"),
     ("pipeline", "unsafe ", &[], "unsafe stands in workers only"),
     ("jobs", "unsafe ", &[], "unsafe stands in workers only"),
     ("schemas", "unsafe ", &[], "unsafe stands in workers only"),
@@ -156,7 +166,7 @@ fn async_stands_in_source_sink_and_the_engine_that_calls_them() {
 
 #[test]
 fn no_unwrap_expect_or_panic_outside_tests() {
-    for folder in ["schemas", "workers", "pipeline", "jobs"] {
+    for folder in CRATES {
         for (name, text) in sources(folder) {
             let excused = is_test_file(&name) || name.ends_with("conformance.rs");
             for word in [".unwrap()", ".expect(", "panic!(", "todo!(", "unimplemented!(", "dbg!("] {
@@ -168,7 +178,7 @@ fn no_unwrap_expect_or_panic_outside_tests() {
 
 #[test]
 fn every_unsafe_has_its_safety_note() {
-    for (name, text) in sources("workers") {
+    for (name, text) in [sources("workers"), sources("workers/gpu")].concat() {
         let lines: Vec<&str> = text.lines().collect();
         for (at, line) in lines.iter().enumerate().filter(|(_, line)| line.contains("unsafe {")) {
             let noted = lines[at.saturating_sub(5)..at].iter().any(|l| l.contains("SAFETY:"));
@@ -179,7 +189,7 @@ fn every_unsafe_has_its_safety_note() {
 
 #[test]
 fn every_source_file_says_what_it_owns() {
-    for folder in ["schemas", "workers", "pipeline", "jobs"] {
+    for folder in CRATES {
         for (name, text) in sources(folder) {
             assert!(text.starts_with("//!"), "{name} does not begin with its purpose");
             let stem = Path::new(&name).file_stem().and_then(|s| s.to_str()).unwrap_or_default();
