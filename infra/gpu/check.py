@@ -428,7 +428,7 @@ def dry(check):
     schema = program.parsed(ran(program_path, "schema").stdout) or {}
     known = schema.get("$defs", {}).get("RuntimeSpec", {}).get("properties", {})
     for field in ("device", "precision", "checkpoint_windows", "workers"):
-        tell(field in known, f"runtime.{field} is a field of a job")
+        tell(field in known, f"runtime.{field} is {'a' if field in known else 'not a'} field of a job")
     shards = json.dumps(os.path.join(check.a.data, "*.parquet"))
     job = ran(program_path, "check", os.path.join(HERE, "job.toml"), "--set", f"source.url={shards}")
     tell(job.returncode == 0, f"the job and its shards are good {job.stderr.strip() if job.returncode else ''}")
