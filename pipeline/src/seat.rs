@@ -158,7 +158,10 @@ pub(crate) fn batches(seats: &[&mut Seat], lanes: &[LaneRows], step: usize, thre
     for seat in seats {
         if batches.iter().all(|batch| batch.view != seat.view) {
             let mut batch = threads.install(|| batch(seat.view.clone(), lanes, step));
-            batch.study(threads);
+            // Cards find out for themselves.
+            if seats.iter().any(|other| other.card.is_none() && other.view == batch.view) {
+                batch.study(threads);
+            }
             batches.push(batch);
         }
     }
