@@ -166,7 +166,7 @@ impl Collected {
         let Chunk { scores, width, first } = chunk;
         let length = card.upload(&[self.list.count as u32]);
         let pieces = width.div_ceil(PIECE);
-        passing::passing::launch::<R>(
+        passing::gather::launch::<R>(
             card.client(),
             cubes(self.rows * pieces),
             units(UNITS),
