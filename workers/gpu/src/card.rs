@@ -1,15 +1,18 @@
 //! A card and the memory on it.
 
 use std::{
+    any::Any,
     marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use cubecl::{
     bytes::Bytes,
     client::ComputeClient,
+    future::block_on,
     prelude::{ArrayArg, CubeCount, CubeDim},
-    server::Handle,
+    server::{Handle, ServerError},
     stream_id::StreamId,
 };
 
@@ -81,8 +84,8 @@ impl<R: Runtime> Card<R> {
     /// thread gave back is not there for another.
     #[must_use]
     pub fn with_own_stream(&self) -> Self {
-        // Far from the numbers that threads count up from.
-        static NEXT: AtomicU64 = AtomicU64::new(1 << 32);
+        // Far from the numbers that threads count up from, also among the 128 queues that the runtime has.
+        static NEXT: AtomicU64 = AtomicU64::new((1 << 32) + 64);
         let mut client = self.client.clone();
         let value = NEXT.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the number is used here alone, and orders of one owner come one after the other.
@@ -95,7 +98,16 @@ impl<R: Runtime> Card<R> {
     /// # Errors
     /// The card is lost.
     pub fn flush(&self) -> Result<(), Lost> {
-        self.client.flush().map_err(|e| Lost(e.to_string()))
+        answer(|| self.client.flush())
+    }
+
+    /// Waits until all is done that was asked for.
+    ///
+    /// # Errors
+    /// The card is lost.
+    pub fn sync(&self) -> Result<(), Lost> {
+        self.flush()?;
+        answer(|| block_on(self.client.sync()))
     }
 
     /// Who takes orders for the card.
@@ -124,11 +136,25 @@ impl<R: Runtime> Card<R> {
     pub fn download<T: Plain>(&self, buffer: &Buffer<T>) -> Result<Vec<T>, Lost> {
         // A kernel that could not be started is only told of here.
         self.flush()?;
-        let bytes = self.client.read_one(buffer.handle.clone()).map_err(|e| Lost(e.to_string()))?;
+        let bytes = answer(|| self.client.read_one(buffer.handle.clone()))?;
         let mut numbers = T::numbers(&bytes);
         numbers.truncate(buffer.len);
         Ok(numbers)
     }
+}
+
+/// What the runtime says; it panics where the thread of the device is gone.
+fn answer<T>(ask: impl FnOnce() -> Result<T, ServerError>) -> Result<T, Lost> {
+    match catch_unwind(AssertUnwindSafe(ask)) {
+        Ok(found) => found.map_err(|error| Lost(error.to_string())),
+        Err(panic) => Err(Lost(said(&*panic).to_owned())),
+    }
+}
+
+/// What a panic said.
+pub(crate) fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic")
 }
 
 impl<T> Buffer<T> {

@@ -9,6 +9,8 @@
 
 pub(crate) mod autoencoder;
 pub mod card;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub(crate) mod dictionary;
 pub(crate) mod encoder;
 pub mod kernels;

@@ -1,0 +1,88 @@
+//! The NVIDIA cards of this machine: which there are, what they lack, and the ones that are opened.
+//!
+//! Everything is looked at before CubeCL is asked for a device, since it panics where something is missing. The
+//! only file that names `burn-cuda` and, beside test support, `cudarc`.
+
+mod needs;
+mod probe;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use atomflow_workers::card::{DeviceInfo, Precision, Unusable};
+use burn_cuda::CudaDevice;
+use cubecl::cuda::CudaRuntime;
+
+use crate::card::{Card, said};
+use probe::{Machine, Model};
+
+/// Opened cards, by name.
+pub type Opened = Vec<(String, Card<CudaRuntime>)>;
+
+/// Every card, or the driver alone if there is none, and why some are not usable.
+pub fn list() -> Vec<DeviceInfo> {
+    let machine = match Machine::look() {
+        Ok(machine) => machine,
+        Err(why) => return vec![unusable("cuda".to_owned(), None, why)],
+    };
+    let missing = needs::check(machine.driver).err();
+    let info = |(index, model): (usize, &Model)| {
+        let seen = DeviceInfo {
+            name: format!("cuda:{index}"),
+            model: Some(model.name.clone()),
+            memory_bytes: Some(model.memory_bytes),
+            driver: Some(needs::version(machine.driver)),
+            usable: true,
+            ..DeviceInfo::default()
+        };
+        match missing.clone() {
+            None => seen,
+            Some(why) => unusable(seen.name.clone(), Some(seen), why),
+        }
+    };
+    machine.models.iter().enumerate().map(info).collect()
+}
+
+/// Opens the cards that `name` stands for: `cuda:0`, or `cuda:*` for all.
+///
+/// # Errors
+/// One of them cannot be used, or not for `precision`.
+pub fn cards(name: &str, precision: Precision) -> Result<Opened, Unusable> {
+    let wanted = name.strip_prefix("cuda:").ok_or_else(|| unknown(name, 0))?;
+    let machine = Machine::look()?;
+    needs::check(machine.driver)?;
+    let count = machine.models.len();
+    let indices: Vec<usize> = match wanted {
+        "*" => (0..count).collect(),
+        one => vec![one.parse().ok().filter(|index| *index < count).ok_or_else(|| unknown(name, count))?],
+    };
+    indices.into_iter().map(|index| open(index, &machine.models[index], precision)).collect()
+}
+
+fn open(index: usize, model: &Model, precision: Precision) -> Result<(String, Card<CudaRuntime>), Unusable> {
+    let name = format!("cuda:{index}");
+    if precision != Precision::F32 && model.capability < (8, 0) {
+        let (major, minor) = model.capability;
+        return Err(Unusable {
+            reason: format!("{} has compute capability {major}.{minor}, without bf16 and tf32", model.name),
+            hint: "use precision \"f32\", or a card of compute capability 8.0 or newer".to_owned(),
+        });
+    }
+    let opened = catch_unwind(AssertUnwindSafe(|| Card::open(&CudaDevice::new(index)).with_own_stream()));
+    opened.map(|card| (name, card)).map_err(|panic| Unusable {
+        reason: format!("{} could not be opened: {}", model.name, said(&*panic)),
+        hint: "see whether `nvidia-smi` shows it, and whether another process holds it".to_owned(),
+    })
+}
+
+fn unknown(name: &str, count: usize) -> Unusable {
+    let hint = match count {
+        0 => "use \"cuda:0\", \"cuda:*\" or \"cpu\"".to_owned(),
+        count => format!("there are {count}: use \"cuda:0\" to \"cuda:{}\", or \"cuda:*\"", count - 1),
+    };
+    Unusable { reason: format!("there is no card `{name}`"), hint }
+}
+
+fn unusable(name: String, seen: Option<DeviceInfo>, why: Unusable) -> DeviceInfo {
+    let Unusable { reason, hint } = why;
+    DeviceInfo { name, usable: false, reason: Some(reason), hint: Some(hint), ..seen.unwrap_or_default() }
+}

@@ -1,0 +1,115 @@
+//! What is said where a card, its driver or what kernels need is missing, old or lost; on a driver without a card.
+//!
+//! Libraries are loaded once in a process, so each case is a process of its own: this test again, with other
+//! variables.
+#![cfg(feature = "cuda")]
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use atomflow_gpu::{cuda, kernels::product::Product};
+use atomflow_workers::card::Precision;
+
+/// Where CUDA 13.0 lies; with it at hand kernels are compiled as well.
+fn toolkit() -> Option<PathBuf> {
+    let root = PathBuf::from(std::env::var_os("CUDA_PATH")?);
+    root.join("lib/libnvrtc.so.13").exists().then_some(root)
+}
+
+/// A driver without a card in a folder; `None` where there is no C compiler.
+fn driver(folder: &Path) -> Option<()> {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake_driver.c");
+    let library = folder.join("libcuda.so");
+    let compiled =
+        Command::new("cc").args(["-shared", "-fPIC", "-w", "-o"]).arg(library).arg(source).status();
+    compiled.is_ok_and(|status| status.success()).then_some(())
+}
+
+/// What the process of a case prints.
+fn case(libraries: &[&Path], variables: &[(&str, &str)]) -> String {
+    let path = std::env::join_paths(libraries).unwrap();
+    let done = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "what_is_said", "--ignored", "--nocapture"])
+        .env("LD_LIBRARY_PATH", path)
+        .env("CUDA_PATH", "/nowhere")
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(done.status.success(), "{text}{}", String::from_utf8_lossy(&done.stderr));
+    text
+}
+
+/// Every process of a case runs this.
+#[test]
+#[ignore = "a part of the other tests"]
+fn what_is_said() {
+    for device in cuda::list() {
+        println!("{device:?}");
+    }
+    for (name, precision) in
+        [("cuda:0", Precision::F32), ("cuda:*", Precision::Bf16), ("cuda:7", Precision::F32)]
+    {
+        match cuda::cards(name, precision) {
+            Err(why) => println!("{name} {precision:?}: {} / {}", why.reason, why.hint),
+            Ok(cards) => {
+                let (_, card) = &cards[0];
+                let x = card.upload(&[1.0; 8]);
+                let product = Product { x: &x, w: &x, bias: &x, d: 4, rows: 2, first: 0, width: 2 };
+                product.run(card, &card.room(4));
+                println!("{name} {precision:?}: {} opened, {:?}", cards.len(), card.flush());
+                println!("{name} then: {:?}", card.download(&x).map(|back| back.len()));
+            }
+        }
+    }
+}
+
+#[test]
+fn without_a_driver_that_is_said() {
+    let text = case(&[], &[]);
+    assert!(text.contains("no NVIDIA driver") || text.contains("the driver"), "{text}");
+}
+
+#[test]
+fn what_a_card_lacks_is_said_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(()) = driver(folder.path()) else {
+        eprintln!("skipped: no C compiler");
+        return;
+    };
+    let fake = folder.path();
+    let none = case(&[fake], &[("FAKE_CARDS", "0")]);
+    assert!(none.contains("the driver sees no card") && none.contains("nvidia-smi"), "{none}");
+    let old = case(&[fake], &[("FAKE_DRIVER", "11080")]);
+    assert!(old.contains("the driver speaks CUDA 11.8, older than 12.0"), "{old}");
+    let no_compiler = case(&[fake], &[]);
+    assert!(
+        no_compiler.contains("there is no NVRTC") && no_compiler.contains("nvidia-cuda-nvrtc"),
+        "{no_compiler}"
+    );
+    assert!(no_compiler.contains("Fake H200") && no_compiler.contains("usable: false"), "{no_compiler}");
+}
+
+#[test]
+fn a_card_opens_and_its_loss_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let (Some(()), Some(root)) = (driver(folder.path()), toolkit()) else {
+        eprintln!("skipped: no C compiler, or no CUDA 13.0 in CUDA_PATH");
+        return;
+    };
+    let libraries = [folder.path(), &root.join("lib")];
+    let here = ("CUDA_PATH", root.to_str().unwrap());
+    let fine = case(&libraries, &[here, ("FAKE_CARDS", "2")]);
+    assert!(fine.contains("usable: true") && fine.contains("cuda:0 F32: 1 opened, Ok"), "{fine}");
+    assert!(fine.contains("cuda:* Bf16: 2 opened") && fine.contains("there is no card `cuda:7`"), "{fine}");
+    let headers = case(&libraries, &[]);
+    assert!(headers.contains("there is no cuda_runtime.h in /nowhere/include"), "{headers}");
+    let older = case(&libraries, &[here, ("FAKE_DRIVER", "12040")]);
+    assert!(older.contains("NVRTC is of CUDA 13.0") && older.contains("cuda-nvrtc-12-4"), "{older}");
+    let turing = case(&libraries, &[here, ("FAKE_CAPABILITY", "7")]);
+    assert!(turing.contains("compute capability 7.0, without bf16"), "{turing}");
+    let lost = case(&libraries, &[here, ("FAKE_LOST", "1")]);
+    assert!(lost.contains("cuda:0 F32: 1 opened, Err(Lost("), "{lost}");
+}
