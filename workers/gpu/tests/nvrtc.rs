@@ -43,8 +43,18 @@ fn absent(reason: &str) {
     eprintln!("skipped: {reason}");
 }
 
+/// What multiplies f32 on tensor cores multiplies tf32, and says so.
+fn multiplies_as_named(text: &Text, ptx: &[u8]) -> bool {
+    let ptx = String::from_utf8_lossy(ptx);
+    let factors = [("matmul_entry_lhs_bf16", ".bf16.bf16.f32"), ("matmul_entry_lhs_f32", ".tf32.tf32.f32")];
+    factors.iter().all(|(name, factors)| !text.name.starts_with(name) || ptx.contains(factors))
+}
+
 /// Registers and memory of a kernel, if `ptxas` is there to say.
 fn assembled(text: &Text, ptx: &[u8], at: &std::path::Path) -> Result<String, String> {
+    if !multiplies_as_named(text, ptx) {
+        return Err(format!("{} multiplies something else", text.name));
+    }
     let ptxas = std::env::var_os("CUDA_PATH").map(PathBuf::from).unwrap_or_default().join("bin/ptxas");
     if !ptxas.exists() {
         return Ok(format!("{}: {} bytes of PTX", text.name, ptx.len()));

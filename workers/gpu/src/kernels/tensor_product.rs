@@ -9,14 +9,20 @@
 //! before it begins, and products in f32 are those of [`super::product`].
 
 use cubecl::{
-    ir::features::Tma,
+    ir::{StorageType, features::Tma},
     prelude::*,
+    server::Handle,
     zspace::{shape, strides},
 };
 use cubek_matmul::{
+    components::tile::TileMatmulKind::{self, Cmma, Mma},
     definition::{MatmulElems, MatmulGlobalElems, MatmulSetupError},
-    launch::{Strategy, launch_ref},
-    routines::BlueprintStrategy,
+    launch::launch_tiling::{launch_ref, launch_ref_tma},
+    routines::{
+        BlueprintStrategy::Inferred,
+        simple::{SimpleAlgorithm, SimpleArgs, SimpleTmaAlgorithm},
+        specialized::{SpecializedAlgorithm, SpecializedStrategy},
+    },
 };
 use cubek_std::InputBinding;
 use half::bf16;
@@ -56,8 +62,8 @@ impl TensorProduct<'_> {
         }
         available(card, self.x.rounding())?;
         let mut why = String::new();
-        for strategy in strategies(card) {
-            match self.launch(card, &strategy, out) {
+        for kernel in kernels(card) {
+            match self.launch(card, kernel, out) {
                 Ok(()) => return Ok(()),
                 Err(error) => why = format!("{error:?}"),
             }
@@ -69,22 +75,18 @@ impl TensorProduct<'_> {
     fn launch<R: Runtime>(
         &self,
         card: &Card<R>,
-        strategy: &Strategy,
+        kernel: Kernel,
         out: &Floats,
     ) -> Result<(), MatmulSetupError> {
         let (rows, width, d) = (self.rows, self.width, self.x.pitch);
         let (lhs, factor) = handle(&self.x.numbers);
         let (rhs, _) = handle(&self.w.numbers);
-        let global = MatmulGlobalElems {
-            lhs: factor,
-            rhs: factor,
-            out: f32::as_type_native_unchecked().storage_type(),
-        };
+        let sums = f32::as_type_native_unchecked().storage_type();
+        let types =
+            &mut MatmulElems::from_globals(&MatmulGlobalElems { lhs: factor, rhs: factor, out: sums });
         // SAFETY: factors hold `pitch` numbers a line for at least so many lines, `out` the product.
-        unsafe {
-            launch_ref::<R>(
-                strategy,
-                card.client(),
+        let (lhs, rhs, out) = unsafe {
+            (
                 InputBinding::new(
                     TensorBinding::from_raw_parts(lhs, strides![d, 1], shape![rows, d]),
                     factor,
@@ -94,13 +96,38 @@ impl TensorProduct<'_> {
                     factor,
                 ),
                 TensorBinding::from_raw_parts(out.handle().clone(), strides![width, 1], shape![rows, width]),
-                &mut MatmulElems::from_globals(&global),
             )
+        };
+        let client = card.client();
+        match kernel {
+            Kernel::Specialized => {
+                let how = Inferred(SpecializedStrategy { tile_matmul: Mma });
+                launch_ref_tma::<R, SpecializedAlgorithm>(client, lhs, rhs, out, &how, types)
+            }
+            Kernel::Mapped => {
+                let how = Inferred(SimpleArgs { tile_matmul: Mma, multi_rows: false });
+                launch_ref_tma::<R, SimpleTmaAlgorithm>(client, lhs, rhs, out, &how, types)
+            }
+            Kernel::Plain(tile_matmul) => {
+                let how = Inferred(SimpleArgs { tile_matmul, multi_rows: false });
+                launch_ref::<R, SimpleAlgorithm>(client, lhs, rhs, out, &how, types)
+            }
         }
     }
 }
 
-fn handle(numbers: &Numbers) -> (cubecl::server::Handle, cubecl::ir::StorageType) {
+/// Kernels of the library. (Through its own list all thirty would be compiled for each runtime.)
+#[derive(Debug, Clone, Copy)]
+enum Kernel {
+    /// Loads by tensor maps, by warps that do nothing else.
+    Specialized,
+    /// Loads by tensor maps.
+    Mapped,
+    /// Plain loads.
+    Plain(TileMatmulKind),
+}
+
+fn handle(numbers: &Numbers) -> (Handle, StorageType) {
     match numbers {
         Numbers::Bf16(numbers) => (numbers.handle().clone(), bf16::as_type_native_unchecked().storage_type()),
         Numbers::Tf32(numbers) => (numbers.handle().clone(), f32::as_type_native_unchecked().storage_type()),
@@ -114,7 +141,7 @@ fn handle(numbers: &Numbers) -> (cubecl::server::Handle, cubecl::ir::StorageType
 pub fn available<R: Runtime>(card: &Card<R>, rounding: Rounding) -> Result<(), NoTensorCores> {
     let wanted = match rounding {
         Rounding::Bf16 => bf16::as_type_native_unchecked().storage_type(),
-        Rounding::Tf32 => cubecl::tf32::as_type_native_unchecked().storage_type(),
+        Rounding::Tf32 => tf32::as_type_native_unchecked().storage_type(),
     };
     let sums = f32::as_type_native_unchecked().storage_type();
     let of = &card.client().properties().features.matmul;
@@ -122,20 +149,18 @@ pub fn available<R: Runtime>(card: &Card<R>, rounding: Rounding) -> Result<(), N
     if fits { Ok(()) } else { Err(NoTensorCores(format!("the card does not multiply {wanted}"))) }
 }
 
-/// Best first. Loads by tensor maps and warps that only load, where the card has them (compute capability 9.0);
-/// then plain loads. Of these kernels none keeps registers in memory at compute capability 9.0 but the last:
-/// that is what ruled out the library's double buffering (128 registers and 16 bytes in tf32 at 250 rows).
-fn strategies<R: Runtime>(card: &Card<R>) -> Vec<Strategy> {
+/// Best first; tensor maps need compute capability 9.0. Of these none keeps registers in memory there but the
+/// last (624 bytes in bf16). That is what ruled out the library's double buffering: by tensor maps it does so in
+/// tf32 at 250 rows (16 bytes), and without them it takes all 255 registers in bf16.
+fn kernels<R: Runtime>(card: &Card<R>) -> Vec<Kernel> {
     let features = card.client().features();
-    let mut all = Vec::new();
     let mma = !features.matmul.mma.is_empty();
-    if mma && features.tma.contains(Tma::Base) {
-        all.push(Strategy::SpecializedTmaMma(BlueprintStrategy::Inferred(Default::default())));
-        all.push(Strategy::SimpleTmaMma(BlueprintStrategy::Inferred(Default::default())));
-    }
-    if mma {
-        all.push(Strategy::SimpleCyclicMma(BlueprintStrategy::Inferred(Default::default())));
-    }
-    all.push(Strategy::SimpleCyclicCmma(BlueprintStrategy::Inferred(Default::default())));
-    all
+    let mapped = mma && features.tma.contains(Tma::Base);
+    let all = [
+        (mapped, Kernel::Specialized),
+        (mapped, Kernel::Mapped),
+        (mma, Kernel::Plain(Mma)),
+        (true, Kernel::Plain(Cmma)),
+    ];
+    all.into_iter().filter_map(|(there, kernel)| there.then_some(kernel)).collect()
 }
