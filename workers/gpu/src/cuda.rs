@@ -6,17 +6,43 @@
 mod needs;
 mod probe;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
-use atomflow_workers::card::{DeviceInfo, Precision, Unusable};
+use atomflow_workers::card::{self, Cards, DeviceInfo, Precision, Unusable, Verified};
 use burn_cuda::CudaDevice;
 use cubecl::cuda::CudaRuntime;
 
-use crate::card::{Card, said};
+use crate::{
+    card::{Card, said},
+    learn, verify,
+};
 use probe::{Machine, Model};
 
 /// Opened cards, by name.
 pub type Opened = Vec<(String, Card<CudaRuntime>)>;
+
+/// The NVIDIA cards of this machine, for learners.
+#[derive(Debug, Clone, Copy)]
+pub struct CudaCards;
+
+impl Cards for CudaCards {
+    fn list(&self) -> Vec<DeviceInfo> {
+        list()
+    }
+
+    fn open(&self, name: &str, precision: Precision) -> Result<Vec<Arc<dyn card::Card>>, Unusable> {
+        let opened = cards(name, precision)?;
+        Ok(opened.into_iter().map(|(name, card)| learn::card(card, &name, precision)).collect())
+    }
+
+    fn verify(&self, name: &str) -> Result<Vec<Verified>, Unusable> {
+        let opened = cards(name, Precision::F32)?;
+        Ok(opened.iter().flat_map(|(_, card)| verify::all(card).verified()).collect())
+    }
+}
 
 /// Every card, or the driver alone if there is none, and why some are not usable.
 pub fn list() -> Vec<DeviceInfo> {

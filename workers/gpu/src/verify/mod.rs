@@ -15,6 +15,8 @@ mod update;
 
 use std::fmt::Debug;
 
+use atomflow_workers::card::Verified;
+
 use crate::{
     Runtime,
     card::{Buffer, Card, Plain},
@@ -90,6 +92,15 @@ impl Report {
         let fine = found == expected;
         let worst = if fine { 0.0 } else { f64::INFINITY };
         self.checks.push(Check { name, shape, worst, tolerance: 0.0, fine });
+    }
+
+    /// The comparisons as `atomflow devices` tells them.
+    pub fn verified(self) -> Vec<Verified> {
+        let told = |Check { name, shape, worst, tolerance, fine }| {
+            // JSON knows no infinity.
+            Verified { name: String::from(name), shape, worst: worst.min(f64::MAX), tolerance, fine }
+        };
+        self.checks.into_iter().map(told).collect()
     }
 
     /// Whether all are fine.
