@@ -203,7 +203,7 @@ impl<R: Runtime> Autoencoder<R> {
 
     fn fetch(&self, parameters: &mut Parameters<f32>) -> Result<(), Lost> {
         let State { latents: Latents { w_enc, b_enc, w_dec }, b_dec, .. } = &*self.state();
-        let mut of = |there: &Parameter| {
+        let of = |there: &Parameter| {
             Ok(parameters::Parameter {
                 value: self.card.download(&there.value)?,
                 m: self.card.download(&there.m)?,

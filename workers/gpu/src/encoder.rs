@@ -12,7 +12,7 @@ use crate::{
     kernels::{
         best::{Best, Columns},
         collect::Collected,
-        factors::{Factors, Rounding},
+        factors::{Beyond, Factors, Rounding},
         product::Product,
         tensor_product::TensorProduct,
     },
@@ -115,8 +115,7 @@ impl Encoder<'_> {
         let scores = card.room(rows * most);
         let tensor = rounding(self.precision).map(|rounding| {
             let x_rounded = Factors::with_bias(card, rounding, rows, d);
-            x_rounded.fill(card, x, 0, rows);
-            x_rounded.ones(card, rows);
+            x_rounded.fill(card, x, 0, rows, Beyond::Ones);
             (x_rounded, Factors::with_bias(card, rounding, most, d))
         });
         for first in (0..n).step_by(most) {
@@ -125,8 +124,7 @@ impl Encoder<'_> {
             match &tensor {
                 None => Product { x, w: self.w, bias: self.bias, d, rows, first, width }.run(card, &scores),
                 Some((x, w)) => {
-                    w.fill(card, self.w, first, width);
-                    w.bias(card, self.bias, first, width);
+                    w.fill(card, self.w, first, width, Beyond::Bias(self.bias));
                     let product = TensorProduct { x, w, rows, width };
                     product.run(card, &scores).map_err(|e| Lost(e.to_string()))?;
                 }

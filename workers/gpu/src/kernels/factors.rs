@@ -44,11 +44,6 @@ pub struct Factors {
 }
 
 impl Factors {
-    /// The same with three columns more, for a bias: [`Factors::bias`] on one side, [`Factors::ones`] on the other.
-    pub fn with_bias<R: Runtime>(card: &Card<R>, rounding: Rounding, lines: usize, d: usize) -> Self {
-        Factors { d, ..Factors::room(card, rounding, lines, d + PIECES) }
-    }
-
     /// Room for `lines` lines of `d` numbers: `lines` times `d`, each rounded up to eight, is below 2^32.
     pub fn room<R: Runtime>(card: &Card<R>, rounding: Rounding, lines: usize, d: usize) -> Self {
         let pitch = d.next_multiple_of(8);
@@ -59,6 +54,11 @@ impl Factors {
         Factors { numbers, pitch, d, room: lines }
     }
 
+    /// The same with three columns more, for a bias: see [`Beyond`].
+    pub fn with_bias<R: Runtime>(card: &Card<R>, rounding: Rounding, lines: usize, d: usize) -> Self {
+        Factors { d, ..Factors::room(card, rounding, lines, d + PIECES) }
+    }
+
     /// How they are rounded.
     pub fn rounding(&self) -> Rounding {
         match self.numbers {
@@ -67,167 +67,147 @@ impl Factors {
         }
     }
 
-    /// Rounds `lines` lines of `from`, `[.., d]`, from the line `first` on, into the first lines here; as many as
-    /// there is room for.
-    pub fn fill<R: Runtime>(&self, card: &Card<R>, from: &Floats, first: usize, lines: usize) {
+    /// Rounds `lines` lines of `from`, `[.., d]`, from the line `first` on, into the first lines here, `beyond` behind
+    /// them; as many as there is room for.
+    pub fn fill<R: Runtime>(
+        &self,
+        card: &Card<R>,
+        from: &Floats,
+        first: usize,
+        lines: usize,
+        beyond: Beyond,
+    ) {
         let lines = lines.min(self.room);
         let (from, skip) = from.lines(first, lines, self.d);
-        let n = if self.d.is_multiple_of(4) { 4 } else { 1 };
-        let vectors = lines * self.pitch / n;
-        if vectors == 0 {
+        let (out, in_word) = match &self.numbers {
+            Numbers::Bf16(out) => (out.words(), 2),
+            Numbers::Tf32(out) => (out.words(), 1),
+        };
+        let words = lines * self.pitch / in_word;
+        if words == 0 {
             return;
         }
-        let count = cubes(vectors.div_ceil(UNITS as usize));
+        let (bias, form) = match beyond {
+            Beyond::Zeros => (card.room(1), Form::Zeros),
+            Beyond::Ones => (card.room(1), Form::Ones),
+            Beyond::Bias(bias) => (bias.clone(), Form::Bias),
+        };
         #[allow(clippy::cast_possible_truncation, reason = "below 2^32 as documented")]
-        let [d, pitch, skip, vectors, size] =
-            [self.d, self.pitch, skip, vectors, n].map(|number| number as u32);
-        match &self.numbers {
-            Numbers::Bf16(out) => {
-                let out = out.part(0, lines * self.pitch).vectors(n);
-                round_lines::launch::<bf16, R>(
-                    card.client(),
-                    count,
-                    units(UNITS),
-                    n,
-                    from.vectors(n),
-                    out,
-                    d,
-                    pitch,
-                    skip,
-                    vectors,
-                    size,
-                    false,
-                );
-            }
-            Numbers::Tf32(out) => {
-                let out = out.part(0, lines * self.pitch).vectors(n);
-                round_lines::launch::<f32, R>(
-                    card.client(),
-                    count,
-                    units(UNITS),
-                    n,
-                    from.vectors(n),
-                    out,
-                    d,
-                    pitch,
-                    skip,
-                    vectors,
-                    size,
-                    true,
-                );
-            }
-        }
+        let [d, pitch, skip, words, first, in_word] =
+            [self.d, self.pitch, skip, words, first, in_word].map(|number| number as u32);
+        let count = cubes(words.div_ceil(UNITS) as usize);
+        round_lines::launch::<R>(
+            card.client(),
+            count,
+            units(UNITS),
+            from.arg(),
+            bias.arg(),
+            out,
+            d,
+            pitch,
+            skip,
+            first,
+            words,
+            in_word,
+            form,
+        );
     }
 }
 
 /// Numbers that a bias is split into. Each takes up what the ones before left: with 8 bits each, all 24 of an f32.
 const PIECES: usize = 3;
 
-impl Factors {
-    /// Puts the biases of `lines` lines, from the line `first` on, into the columns behind the numbers, as pieces whose
-    /// sum they are. A product with [`Factors::ones`] on the other side then has the bias in it, without a walk over
-    /// all sums to add it.
-    pub fn bias<R: Runtime>(&self, card: &Card<R>, bias: &Floats, first: usize, lines: usize) {
-        self.pieces(card, bias, first, lines, false);
-    }
-
-    /// Puts ones into the same columns.
-    pub fn ones<R: Runtime>(&self, card: &Card<R>, lines: usize) {
-        self.pieces(card, &card.room(1), 0, lines, true);
-    }
-
-    fn pieces<R: Runtime>(&self, card: &Card<R>, bias: &Floats, first: usize, lines: usize, ones: bool) {
-        let lines = lines.min(self.room);
-        if lines == 0 {
-            return;
-        }
-        let (count, dim) = (cubes(lines.div_ceil(UNITS as usize)), units(UNITS));
-        #[allow(clippy::cast_possible_truncation, reason = "below 2^32 as documented")]
-        let [d, pitch, first, lines] = [self.d, self.pitch, first, lines].map(|number| number as u32);
-        let (client, bias) = (card.client(), bias.arg());
-        match &self.numbers {
-            Numbers::Bf16(out) => {
-                split::launch::<bf16, R>(client, count, dim, bias, out.arg(), d, pitch, first, lines, ones, false);
-            }
-            Numbers::Tf32(out) => {
-                split::launch::<f32, R>(client, count, dim, bias, out.arg(), d, pitch, first, lines, ones, true);
-            }
-        }
-    }
+/// What stands behind the numbers of a line. A product of lines that end in ones with lines that end in the pieces of a
+/// bias has the bias in it, without a walk over all sums to add it.
+#[derive(Debug, Clone, Copy)]
+pub enum Beyond<'a> {
+    /// Nothing.
+    Zeros,
+    /// Three ones.
+    Ones,
+    /// Three numbers whose sum is the bias of the line, of `[.., n]` by the numbers of lines in `from`.
+    Bias(&'a Floats),
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Form {
+    Zeros,
+    Ones,
+    Bias,
+}
+
+/// A thread has one word: one number in tf32, two in bf16. (Not every runtime knows bf16.)
 #[cube(launch)]
-fn split<F: Float>(
+fn round_lines(
+    from: &Array<f32>,
     bias: &Array<f32>,
-    out: &mut Array<F>,
-    d: u32,
-    pitch: u32,
-    first: u32,
-    lines: u32,
-    #[comptime] ones: bool,
-    #[comptime] tf32: bool,
-) {
-    let line = CUBE_POS as u32 * UNITS + UNIT_POS;
-    if line < lines {
-        let mut left = 1.0f32.runtime();
-        if comptime!(!ones) {
-            left = bias[(first + line) as usize];
-        }
-        #[unroll]
-        for piece in 0..3u32 {
-            let place = (line * pitch + d + piece) as usize;
-            if comptime!(ones) {
-                out[place] = F::cast_from(left);
-            } else {
-                let mut whole = left;
-                if comptime!(tf32) {
-                    whole = to_tf32(left);
-                }
-                let rounded = F::cast_from(whole);
-                out[place] = rounded;
-                left -= f32::cast_from(rounded);
-            }
-        }
-    }
-}
-
-#[cube(launch)]
-#[allow(clippy::too_many_arguments, reason = "arguments of a kernel")]
-fn round_lines<F: Float, N: Size>(
-    from: &Array<Vector<f32, N>>,
-    out: &mut Array<Vector<F, N>>,
+    out: &mut Array<u32>,
     d: u32,
     pitch: u32,
     skip: u32,
-    vectors: u32,
-    #[comptime] n: u32,
-    #[comptime] tf32: bool,
+    first: u32,
+    words: u32,
+    #[comptime] in_word: u32,
+    #[comptime] form: Form,
 ) {
     let at = CUBE_POS as u32 * UNITS + UNIT_POS;
-    if at < vectors {
-        let (line, column) = (at / (pitch / n), at % (pitch / n) * n);
-        let mut found = Vector::<f32, N>::new(0.0f32);
-        if column < d {
-            found = from[(((skip + line) * d + column) / n) as usize];
+    if at < words {
+        let in_line = pitch / in_word;
+        let (line, column) = (at / in_line, at % in_line * in_word);
+        let cut = comptime!(if in_word == 1 { 13u32 } else { 16u32 });
+        let mut word = number(from, bias, line, column, d, skip, first, cut, form);
+        if comptime!(in_word == 2) {
+            let next = number(from, bias, line, column + 1u32, d, skip, first, cut, form);
+            word = word >> 16u32 | next;
         }
-        let mut rounded = Vector::<F, N>::new(F::new(0.0));
-        #[unroll]
-        for e in 0..n {
-            if comptime!(tf32) {
-                rounded[e as usize] = F::cast_from(to_tf32(found[e as usize]));
-            } else {
-                rounded[e as usize] = F::cast_from(found[e as usize]);
-            }
-        }
-        out[at as usize] = rounded;
+        out[at as usize] = word;
     }
 }
 
-/// Ten bits of mantissa, to the nearest, to even in the middle; what is infinite or no number stays it.
+/// The bits of the number in a column, or of what stands behind the last, without the last `cut` of them.
 #[cube]
-fn to_tf32(x: f32) -> f32 {
-    let bits = u32::reinterpret(x);
-    let nearest = (bits + 0xfffu32 + ((bits >> 13u32) & 1u32)) & 0xffff_e000u32;
+fn number(
+    from: &Array<f32>,
+    bias: &Array<f32>,
+    line: u32,
+    column: u32,
+    d: u32,
+    skip: u32,
+    first: u32,
+    #[comptime] cut: u32,
+    #[comptime] form: Form,
+) -> u32 {
+    let mut bits = 0u32;
+    if column < d {
+        bits = rounded(u32::reinterpret(from[((skip + line) * d + column) as usize]), cut);
+    } else if column < d + 3u32 {
+        if comptime!(form == Form::Ones) {
+            bits = u32::reinterpret(1.0f32.runtime());
+        }
+        if comptime!(form == Form::Bias) {
+            let mut left = bias[(first + line) as usize];
+            bits = rounded(u32::reinterpret(left), cut);
+            if column > d {
+                left -= f32::reinterpret(bits);
+                bits = rounded(u32::reinterpret(left), cut);
+            }
+            if column > d + 1u32 {
+                left -= f32::reinterpret(bits);
+                bits = rounded(u32::reinterpret(left), cut);
+            }
+        }
+    }
+    bits
+}
+
+/// Bits of an f32 without the last `cut` of them: to the nearest, to even in the middle. What is infinite or no
+/// number stays it.
+#[cube]
+fn rounded(bits: u32, #[comptime] cut: u32) -> u32 {
+    let half = comptime!((1u32 << (cut - 1)) - 1);
+    let mask = comptime!(!((1u32 << cut) - 1));
+    let nearest = (bits + half + ((bits >> cut) & 1u32)) & mask;
     let finite = (bits & 0x7f80_0000u32) != 0x7f80_0000u32;
-    f32::reinterpret(select(finite, nearest, bits))
+    let quiet = select((bits & 0x007f_ffffu32) != 0u32, bits | 0x0040_0000u32, bits);
+    select(finite, nearest, quiet & mask)
 }

@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::{
-    factors::{Factors, Rounding},
+    factors::{Beyond, Factors, Rounding},
     product::Product,
     tensor_product::TensorProduct,
 };
@@ -59,7 +59,7 @@ pub fn multiply<R: Runtime>(card: &Card<R>, rounding: Option<Rounding>, side: us
         }
         Some(rounding) => {
             let factors = Factors::room(card, rounding, side, side);
-            factors.fill(card, &matrix, 0, side);
+            factors.fill(card, &matrix, 0, side, Beyond::Zeros);
             let product = TensorProduct { x: &factors, w: &factors, rows: side, width: side };
             product.run(card, &out).map_err(|e| Lost(e.to_string()))?;
         }

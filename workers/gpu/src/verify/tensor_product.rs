@@ -10,7 +10,7 @@ use crate::{
     Runtime,
     card::Card,
     kernels::{
-        factors::{Factors, Numbers, Rounding},
+        factors::{Beyond, Factors, Numbers, Rounding},
         tensor_product::{TensorProduct, available},
     },
 };
@@ -18,6 +18,7 @@ use crate::{
 pub(super) fn check<R: Runtime>(card: &Card<R>, report: &mut Report) {
     for rounding in [Rounding::Bf16, Rounding::Tf32] {
         special(card, report, rounding);
+        pieces(card, report, rounding);
         for (seed, shape) in (1u64..).zip(SHAPES.into_iter().chain([[700, 1000, 8, 900, 200]])) {
             one(card, report, rounding, seed, shape);
         }
@@ -33,6 +34,7 @@ fn one<R: Runtime>(
 ) {
     let shape = format!("{rows} x {d} by {width} of {n}, {rounding:?}");
     let (x, w) = (numbers(seed, rows * d), numbers(seed + 50, n * d));
+    let plain = [x.clone(), w.clone()];
     let of_x = filled(card, report, rounding, &x, d, 0, rows);
     let of_w = filled(card, report, rounding, &w, d, first, width);
     if available(card, rounding).is_err() {
@@ -49,7 +51,48 @@ fn one<R: Runtime>(
     #[allow(clippy::cast_possible_truncation, reason = "the reference is rounded once, at the end")]
     let sum = |x: &Vec<f64>, w: &Vec<f64>| x.iter().zip(w).map(|(a, b)| a * b).sum::<f64>() as f32;
     let expected: Vec<f32> = x.iter().flat_map(|x| w.iter().map(move |w| sum(x, w))).collect();
-    report.close("tensor product", shape, &card.download(&out).unwrap_or_default(), &expected, 1e-5);
+    report.close("tensor product", shape.clone(), &card.download(&out).unwrap_or_default(), &expected, 1e-5);
+    let bias = numbers(seed + 99, n);
+    let with = |from: &[f32], first, lines, beyond| {
+        let to = Factors::with_bias(card, rounding, lines, d);
+        to.fill(card, &card.upload(from), first, lines, beyond);
+        to
+    };
+    let there = card.upload(&bias);
+    let of_x = with(&plain[0], 0, rows, Beyond::Ones);
+    let of_w = with(&plain[1], first, width, Beyond::Bias(&there));
+    let out = card.upload(&vec![f32::NAN; rows * width]);
+    let done = TensorProduct { x: &of_x, w: &of_w, rows, width }.run(card, &out);
+    report.equal("tensor product with bias, kernel", shape.clone(), &[done], &[Ok(())]);
+    let expected: Vec<f32> =
+        expected.iter().enumerate().map(|(at, sum)| sum + bias[first + at % width]).collect();
+    report.close(
+        "tensor product with bias",
+        shape,
+        &card.download(&out).unwrap_or_default(),
+        &expected,
+        1e-5,
+    );
+}
+
+/// The pieces of a bias are rounded numbers whose sum it is, to the last bit.
+fn pieces<R: Runtime>(card: &Card<R>, report: &mut Report, rounding: Rounding) {
+    let bias = [numbers(7, 40), vec![0.0, -0.0, 1.0, -3.5e-3, 123_456.79, 1.000_000_1]].concat();
+    let (d, lines) = (5, bias.len());
+    for (beyond, form) in [(Beyond::Ones, "ones"), (Beyond::Bias(&card.upload(&bias)), "bias")] {
+        let to = Factors::with_bias(card, rounding, lines, d);
+        to.fill(card, &card.upload(&vec![9.0f32; lines * d]), 0, lines, beyond);
+        let found: Vec<f32> = match &to.numbers {
+            Numbers::Bf16(of) => card.download(of).unwrap_or_default().iter().map(|x| x.to_f32()).collect(),
+            Numbers::Tf32(of) => card.download(of).unwrap_or_default(),
+        };
+        let behind: Vec<&[f32]> = found.chunks(to.pitch).map(|line| &line[d..]).collect();
+        let sums: Vec<f32> = behind.iter().map(|line| line.iter().rev().sum()).collect();
+        let expected = if form == "ones" { vec![3.0; lines] } else { bias.clone() };
+        report.close("pieces of a bias", format!("{form}, {rounding:?}"), &sums, &expected, 0.0);
+        let round = behind.concat().iter().all(|&piece| rounded(piece, rounding) == piece);
+        report.equal("pieces are rounded", format!("{form}, {rounding:?}"), &[round], &[true]);
+    }
 }
 
 /// Rounds lines on the card, over numbers that are none, and notes whether the bits are right.
@@ -68,7 +111,7 @@ fn filled<R: Runtime>(
         Rounding::Bf16 => Numbers::Bf16(card.upload(&vec![bf16::NAN; len])),
         Rounding::Tf32 => Numbers::Tf32(card.upload(&vec![f32::NAN; len])),
     };
-    to.fill(card, &card.upload(from), first, lines);
+    to.fill(card, &card.upload(from), first, lines, Beyond::Zeros);
     let found: Vec<f32> = match &to.numbers {
         Numbers::Bf16(of) => card.download(of).unwrap_or_default().iter().map(|x| x.to_f32()).collect(),
         Numbers::Tf32(of) => card.download(of).unwrap_or_default(),
