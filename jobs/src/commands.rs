@@ -10,9 +10,8 @@ use serde_json::json;
 use crate::{
     bench::{self, Bench},
     cards::cards,
-    devices,
     cli::{Cli, Command, ConvertArgs, JobArgs, ResumeArgs, RunArgs},
-    json,
+    devices, json,
     progress::Progress,
     report,
     spec::{self, JobSpec, schema},

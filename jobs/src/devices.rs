@@ -61,12 +61,15 @@ pub fn checks(checks: &[Verified]) -> String {
 /// # Errors
 /// A comparison was not within its tolerance.
 pub fn judge(device: &str, checks: &[Verified]) -> Result<()> {
-    let wrong: Vec<&str> = checks.iter().filter(|check| !check.fine).map(|check| check.name.as_str()).collect();
+    let wrong: Vec<&str> =
+        checks.iter().filter(|check| !check.fine).map(|check| check.name.as_str()).collect();
     match wrong.first() {
         None => Ok(()),
-        Some(first) => Err(Error::bug(format!("{} of {} checks failed, first `{first}`", wrong.len(), checks.len()))
-            .object(device.to_owned())
-            .hint("do not trust results of this device; report the table above with model and driver")),
+        Some(first) => {
+            Err(Error::bug(format!("{} of {} checks failed, first `{first}`", wrong.len(), checks.len()))
+                .object(device.to_owned())
+                .hint("do not trust results of this device; report the table above with model and driver"))
+        }
     }
 }
 

@@ -176,7 +176,11 @@ pub fn plan(spec: &JobSpec, r: &CheckReport) -> String {
 /// `  cuda:0  13.1 GB of 141 GB`.
 fn on_card(card: &CardPlan) -> String {
     let memory = card.memory_bytes.map(|memory| format!(" of {}", human::bytes(memory))).unwrap_or_default();
-    format!("  {}  {}{memory}: parameters, moments, a batch and its residuals\n", card.name, human::bytes(card.bytes))
+    format!(
+        "  {}  {}{memory}: parameters, moments, a batch and its residuals\n",
+        card.name,
+        human::bytes(card.bytes)
+    )
 }
 
 /// Every worker has a model of its own; windows and prefetch are shared by the process.

@@ -130,7 +130,9 @@ impl Seat {
         if let Some(reason) = self.card.as_ref().and_then(|card| card.lost()) {
             return Error::retry(format!("the card was lost at step {number}: {reason}"))
                 .field("runtime.device")
-                .hint("what was committed is safe: `atomflow resume`, on another card if this one stays away");
+                .hint(
+                    "what was committed is safe: `atomflow resume`, on another card if this one stays away",
+                );
         }
         Error::spec(format!("diverged at step {number}: the loss is not finite"))
             .field(format!("{}.schedule.lr", self.field))

@@ -95,7 +95,12 @@ const WORDS: &[(&str, &str, &[&str], &str)] = &[
     ("workers", "async fn", &[], "workers never sees a stream"),
     ("workers/gpu", "std::time", &[], "workers never sees a clock"),
     ("workers/gpu", "burn_cuda", &["workers/gpu/src/cuda.rs"], "one file names a backend of burn"),
-    ("workers/gpu", "cudarc", &["workers/gpu/src/cuda.rs", "workers/gpu/src/text.rs"], "one file asks the driver"),
+    (
+        "workers/gpu",
+        "cudarc",
+        &["workers/gpu/src/cuda.rs", "workers/gpu/src/text.rs"],
+        "one file asks the driver",
+    ),
     ("pipeline", "unsafe ", &[], "unsafe stands in workers only"),
     ("jobs", "unsafe ", &[], "unsafe stands in workers only"),
     ("schemas", "unsafe ", &[], "unsafe stands in workers only"),

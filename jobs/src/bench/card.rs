@@ -59,7 +59,9 @@ fn open(what: &OnCard) -> Result<(Arc<dyn Card>, Precision)> {
     let precision = serde_json::from_value(what.precision.clone().into())
         .map_err(|_| Error::spec("not a precision").field("--precision").hint("use f32, tf32 or bf16"))?;
     let unusable = |why: atomflow_workers::card::Unusable| {
-        Error::spec(format!("`{}` cannot be used: {}", what.device, why.reason)).field("--device").hint(why.hint)
+        Error::spec(format!("`{}` cannot be used: {}", what.device, why.reason))
+            .field("--device")
+            .hint(why.hint)
     };
     let opened = cards().open(&what.device, precision).map_err(unusable)?;
     let card = opened.into_iter().next().ok_or_else(|| Error::spec("there is no card").field("--device"))?;
@@ -97,13 +99,10 @@ fn measure(
     let mut at = warmup;
     let [encode_s, step_s] = in_turns(
         rounds,
-        [
-            &mut || drop(there.select(Selection::TopK(k), None)),
-            &mut || {
-                at += 1;
-                learner.step(&ActivationBatch::new(rows.batch(at), &lanes));
-            },
-        ],
+        [&mut || drop(there.select(Selection::TopK(k), None)), &mut || {
+            at += 1;
+            learner.step(&ActivationBatch::new(rows.batch(at), &lanes));
+        }],
     );
     if let Some(reason) = card.lost() {
         return Err(Error::retry(format!("the card was lost: {reason}")));

@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Instant};
 
-use atomflow_workers::card::NoCards;
 use atomflow_pipeline::{
     Error, Result,
     run::{self, Event, Job, RuntimeSpec, Watch},
 };
+use atomflow_workers::card::NoCards;
 
 use super::{
     Sweep,

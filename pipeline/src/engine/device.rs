@@ -115,7 +115,8 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_said_with_the_number_of_cards() {
-        let notes = notes(&[plan(300 << 30, Some(141 << 30)), plan(1 << 30, Some(141 << 30)), plan(1 << 50, None)]);
+        let notes =
+            notes(&[plan(300 << 30, Some(141 << 30)), plan(1 << 30, Some(141 << 30)), plan(1 << 50, None)]);
         assert_eq!(notes.len(), 1);
         assert!(notes[0].contains("over 3 cards"), "{notes:?}");
     }

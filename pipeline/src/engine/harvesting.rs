@@ -112,7 +112,8 @@ impl Engine {
         };
         let done = self.harvested(frozen.learner)?.into_iter().map(|h| h.shard).collect();
         let (dictionary, encoder) = (Arc::clone(&frozen.dictionary), frozen.encoder.clone());
-        let (hold, card) = (self.learners[frozen.learner].hold.afresh(), self.learners[frozen.learner].card.clone());
+        let (hold, card) =
+            (self.learners[frozen.learner].hold.afresh(), self.learners[frozen.learner].card.clone());
         Ok(Harvester { learner: frozen.learner, dictionary, encoder, sight, statistics, hold, card, done })
     }
 

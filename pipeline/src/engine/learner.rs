@@ -73,7 +73,10 @@ pub(super) fn learners(
     };
     let mut learners = job.learners()?.into_iter().map(place).collect::<Result<Vec<_>>>()?;
     // In turns: a card that several learners share holds them all.
-    learners.iter_mut().zip(cards.iter().cycle()).for_each(|(learner, card)| learner.card = Some(card.clone()));
+    learners
+        .iter_mut()
+        .zip(cards.iter().cycle())
+        .for_each(|(learner, card)| learner.card = Some(card.clone()));
     Ok(learners)
 }
 

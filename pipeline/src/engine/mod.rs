@@ -87,12 +87,7 @@ pub fn run(
 ///
 /// # Errors
 /// There is no run, or as for [`run`].
-pub fn resume(
-    out: &str,
-    runtime: &RuntimeSpec,
-    cards: &dyn Cards,
-    watch: Arc<dyn Watch>,
-) -> Result<Outcome> {
+pub fn resume(out: &str, runtime: &RuntimeSpec, cards: &dyn Cards, watch: Arc<dyn Watch>) -> Result<Outcome> {
     let tokio = tokio_runtime()?;
     let output = Output::new(Location::open(out)?);
     if let Some(outcome) = finished(&tokio, &output, None)? {

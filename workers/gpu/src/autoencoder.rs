@@ -27,8 +27,7 @@ use crate::{
         columns,
         gather::{Batch, Gathered, TERMS},
         lists::Term,
-        residual,
-        rows,
+        residual, rows,
         update::{self, Beside, Latents},
     },
     lost::Losses,
@@ -262,10 +261,7 @@ impl<R: Runtime> OnCard for Autoencoder<R> {
         let nothing = || CardResidual {
             e: CardRows(std::sync::Arc::new(())),
             along_atoms: vec![f32::NAN; values.len()],
-            moments: Moments {
-                squared_norm: f64::NAN,
-                column_sums: vec![f64::NAN; state.b_dec.value.len()],
-            },
+            moments: Moments { squared_norm: f64::NAN, column_sums: vec![f64::NAN; state.b_dec.value.len()] },
         };
         self.losses.or_else(self.left(&state, against, codes, values), nothing)
     }
@@ -305,9 +301,8 @@ impl<R: Runtime> OnCard for Autoencoder<R> {
 
     fn biases(&self) -> (Vec<f32>, Vec<f32>) {
         let state = self.state();
-        let of = |there: &Floats| {
-            self.losses.or_else(self.card.download(there), || vec![f32::NAN; there.len()])
-        };
+        let of =
+            |there: &Floats| self.losses.or_else(self.card.download(there), || vec![f32::NAN; there.len()]);
         (of(&state.latents.b_enc.value), of(&state.b_dec.value))
     }
 

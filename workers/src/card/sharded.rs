@@ -10,9 +10,7 @@ use std::{ops::Range, sync::Arc};
 
 use rayon::prelude::*;
 
-use super::{
-    Against, Card, CardGradient, CardResidual, CardRows, CardTerm, Encodes, OnCard, Precision,
-};
+use super::{Against, Card, CardGradient, CardResidual, CardRows, CardTerm, Encodes, OnCard, Precision};
 use crate::{
     codes::Codes,
     kernels::{
@@ -396,7 +394,8 @@ mod tests {
     #[test]
     fn parameters_are_cut_and_joined() {
         let numbers = |from: u16, len: u16| (from..from + len).map(f32::from).collect::<Vec<_>>();
-        let parameter = |from, len| Parameter { m: numbers(from + 1, len), ..Parameter::new(numbers(from, len)) };
+        let parameter =
+            |from, len| Parameter { m: numbers(from + 1, len), ..Parameter::new(numbers(from, len)) };
         let all = Parameters {
             d_in: 2,
             pre_bias: true,

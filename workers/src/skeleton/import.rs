@@ -30,7 +30,8 @@ impl FrozenSae {
         };
         let pre_bias = cfg["apply_b_dec_to_input"].as_bool().unwrap_or(true);
         let (w_dec, b_dec) = (weights.f32("W_dec", &[n, d])?, weights.f32("b_dec", &[d])?);
-        let parameters = FrozenParameters { d_in: d, pre_bias, w_enc, b_enc, w_dec, b_dec, threads, card: None };
+        let parameters =
+            FrozenParameters { d_in: d, pre_bias, w_enc, b_enc, w_dec, b_dec, threads, card: None };
         Ok(FrozenSae::new(inference, parameters))
     }
 }

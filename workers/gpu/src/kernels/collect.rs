@@ -9,8 +9,8 @@ use cubecl::prelude::*;
 
 use super::{
     cut::{BINS, UNITS},
-    passing::{self, PIECE, PlaceLaunch},
     order,
+    passing::{self, PIECE, PlaceLaunch},
     tally::{self, DigitLaunch, STRETCH},
 };
 use crate::{
