@@ -7,7 +7,7 @@ use std::{
 
 use atomflow_pipeline::{Error, error::Kind};
 
-use crate::{json, stdout};
+use crate::{cards, json, stdout};
 
 static JSON: AtomicBool = AtomicBool::new(false);
 
@@ -18,11 +18,18 @@ static JSON: AtomicBool = AtomicBool::new(false);
 pub fn install(json: bool) {
     JSON.store(json, Ordering::Relaxed);
     std::panic::set_hook(Box::new(|info| {
+        if shield_active() || cards::shielded() {
+            return;
+        }
+        if let Some(error) = of_a_card(info) {
+            report(&error);
+            end(error.kind);
+        }
         if atomflow_pipeline::failures::shielded() {
             tell(&error(info));
-        } else if !shield_active() {
+        } else {
             report(&error(info));
-            end();
+            end(Kind::Bug);
         }
     }));
 }
@@ -31,6 +38,18 @@ pub fn install(json: bool) {
 /// become an ordinary data error and must stay quiet.
 fn shield_active() -> bool {
     atomflow_pipeline::source::shield::active()
+}
+
+/// CubeCL panics on a thread of its own where a card has no memory left or does not answer; what waits for it would
+/// be told nothing.
+fn of_a_card(info: &PanicHookInfo<'_>) -> Option<Error> {
+    let place =
+        info.location().filter(|at| ["/cubecl-", "/cudarc-"].iter().any(|of| at.file().contains(of)))?;
+    Some(
+        Error::retry(format!("the card failed: {} ({place})", said(info)))
+            .field("runtime.device")
+            .hint("`atomflow check` says what lies on each card; `atomflow resume`, on more or other cards"),
+    )
 }
 
 fn error(info: &PanicHookInfo<'_>) -> Error {
@@ -63,7 +82,7 @@ fn said(info: &PanicHookInfo<'_>) -> String {
     text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }
 
-fn end() {
+fn end(kind: Kind) {
     #[allow(clippy::exit, reason = "a panic on a worker thread must end the process, not the thread")]
-    std::process::exit(i32::from(Kind::Bug.exit_code()));
+    std::process::exit(i32::from(kind.exit_code()));
 }

@@ -251,7 +251,7 @@ pub fn learners(learners: &[LearnerInfo]) -> String {
             ("paper", l.paper),
             ("needs", l.columns),
             ("modes", &modes),
-            ("cards", if l.learns_on_cards() { "" } else { "no: the CPU alone" }),
+            ("cards", if l.learns_on_cards() { "yes" } else { "" }),
             ("example", l.example),
         ];
         let said = details.into_iter().filter(|(_, text)| !text.is_empty());

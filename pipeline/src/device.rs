@@ -17,6 +17,7 @@ use rayon::prelude::*;
 
 use crate::{
     Error, Result,
+    error::Kind,
     failures::Failures,
     operators::shuffle::LaneRows,
     plan::Plan,
@@ -134,6 +135,10 @@ impl Running {
         for window in self.work.first_window..self.work.plan.windows.len() as u64 {
             let Some(lanes) = self.collect(window, &mut early) else { return };
             let report = self.window(window, &lanes);
+            if self.work.stop.is_set() {
+                // Nothing is kept of a window that was broken off.
+                return;
+            }
             if let Err(error) = (self.work.on_window)(&self.work.seats, &report) {
                 return self.work.stop.fail(error);
             }
@@ -168,6 +173,9 @@ impl Running {
         let planned = &plan.windows[usize::try_from(window).unwrap_or(usize::MAX)];
         seats.iter_mut().for_each(Seat::open);
         for step in 0..usize::try_from(planned.steps).unwrap_or(0) {
+            if stop.is_set() {
+                break;
+            }
             let mut live: Vec<&mut Seat> = seats.iter_mut().filter(|s| !failures.has(s.learner)).collect();
             let batches = batches(&live, lanes, step, threads);
             let work =
@@ -202,8 +210,11 @@ impl Step<'_> {
     fn one(&self, seat: &mut Seat) {
         let Some(batch) = self.batches.iter().find(|batch| batch.view == seat.view) else { return };
         let learned = self.failures.shield(|| seat.step(batch, self.number));
-        if let Err(error) = learned.and_then(|learned| learned) {
-            self.failures.add(seat.learner, error, self.stop);
+        match learned.and_then(|learned| learned) {
+            Ok(()) => {}
+            // What may go well the next time ends the run, so that `resume` finds every learner where it was.
+            Err(error) if error.kind == Kind::Retry => self.stop.fail(error),
+            Err(error) => self.failures.add(seat.learner, error, self.stop),
         }
     }
 }

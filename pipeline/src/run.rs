@@ -282,7 +282,7 @@ pub struct Metrics {
     /// Wall seconds of this process.
     pub seconds: f64,
     /// How the encoder of training ran in the end: `f32` or `int8 pre-screen`, whichever was measured
-    /// to be faster. No other figure depends on it.
+    /// to be faster; on a card, its kind and precision. No other figure depends on it.
     #[serde(default)]
     pub encoder: String,
 }

@@ -105,7 +105,12 @@ impl Seat {
     /// The loss is not finite: whatever is learned from here on means nothing.
     pub(crate) fn step(&mut self, batch: &Batch, number: u64) -> Result<()> {
         let rows = batch.rows();
-        let report = self.hold.run(rows.rows(), || self.dictionary.step(&rows));
+        let report = match self.card {
+            None => self.hold.run(rows.rows(), || self.dictionary.step(&rows)),
+            Some(_) => self.dictionary.step(&rows),
+        };
+        // Of a card that is gone finite numbers may be left: of others beside it, of a step that was not taken.
+        self.present()?;
         if !(report.loss.is_finite() && report.squared_error.is_finite()) {
             return Err(self.why_not_finite(number));
         }
@@ -120,19 +125,33 @@ impl Seat {
     }
 }
 
+/// An error where a learner's card has stopped answering.
+///
+/// # Errors
+/// It has.
+pub(crate) fn present(card: Option<&Arc<dyn Card>>) -> Result<()> {
+    match card.and_then(|card| card.lost()) {
+        None => Ok(()),
+        Some(reason) => Err(Error::retry(format!("the card was lost: {reason}"))
+            .field("runtime.device")
+            .hint("what was committed is safe: `atomflow resume`, on another card if this one stays away")),
+    }
+}
+
 impl Seat {
+    /// An error where its card has stopped answering: what it says from then on means nothing.
+    ///
+    /// # Errors
+    /// It has.
+    pub(crate) fn present(&self) -> Result<()> {
+        present(self.card.as_ref())
+    }
+
     fn why_not_finite(&self, number: u64) -> Error {
         if let Some(reason) = self.outside.as_ref().and_then(|outside| outside.failure()) {
             return Error::retry(format!("no loss for step {number}: {reason}"))
                 .field(format!("{}.outside", self.field))
                 .hint("start the process that computes the loss, then `atomflow resume`");
-        }
-        if let Some(reason) = self.card.as_ref().and_then(|card| card.lost()) {
-            return Error::retry(format!("the card was lost at step {number}: {reason}"))
-                .field("runtime.device")
-                .hint(
-                    "what was committed is safe: `atomflow resume`, on another card if this one stays away",
-                );
         }
         Error::spec(format!("diverged at step {number}: the loss is not finite"))
             .field(format!("{}.schedule.lr", self.field))

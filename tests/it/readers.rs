@@ -194,7 +194,8 @@ fn fixture_dictionary() -> FrozenSae {
     let w_enc = (0..n * d_in).map(|i| columns[(i % d_in) * n + i / d_in]).collect();
     let (b_enc, w_dec, b_dec) = (tensor("b_enc"), tensor("W_dec"), tensor("b_dec"));
     let threads = Threads::new(1).unwrap();
-    let parameters = FrozenParameters { d_in, pre_bias: true, w_enc, b_enc, w_dec, b_dec, threads };
+    let parameters =
+        FrozenParameters { d_in, pre_bias: true, w_enc, b_enc, w_dec, b_dec, threads, card: None };
     FrozenSae::new(Inference::TopK(k), parameters)
 }
 

@@ -245,6 +245,7 @@ fn transcoder(cfg: &Value, state: &LearnerState, threads: Threads) -> FrozenSae 
         w_dec: tensor("W_dec", &[n, d_out]),
         b_dec: tensor("b_dec", &[d_out]),
         threads,
+        card: None,
     };
     let jumps = architecture(cfg).starts_with("jumprelu");
     let thresholds = if jumps { tensor("threshold", &[n]) } else { vec![0.0] };

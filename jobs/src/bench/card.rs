@@ -32,7 +32,7 @@ struct Ceilings {
 }
 
 pub(super) fn report(what: &OnCard) -> Result<Report> {
-    let (card, precision) = open(what)?;
+    let card = open(what)?;
     let rows = Rows::new(&what.shape)?;
     let shape = Shape { d: rows.d_in, ..what.shape.clone() };
     let ceilings = ceilings(&*card, shape.rounds);
@@ -50,13 +50,12 @@ pub(super) fn report(what: &OnCard) -> Result<Report> {
         ceilings.bytes_per_s / 1e9,
         ceilings.flops / 1e12
     ));
-    let _ = precision;
     measure(&card, &shape, &rows, &ceilings, &mut report)?;
     Ok(report)
 }
 
-fn open(what: &OnCard) -> Result<(Arc<dyn Card>, Precision)> {
-    let precision = serde_json::from_value(what.precision.clone().into())
+fn open(what: &OnCard) -> Result<Arc<dyn Card>> {
+    let precision: Precision = serde_json::from_value(what.precision.clone().into())
         .map_err(|_| Error::spec("not a precision").field("--precision").hint("use f32, tf32 or bf16"))?;
     let unusable = |why: atomflow_workers::card::Unusable| {
         Error::spec(format!("`{}` cannot be used: {}", what.device, why.reason))
@@ -64,8 +63,7 @@ fn open(what: &OnCard) -> Result<(Arc<dyn Card>, Precision)> {
             .hint(why.hint)
     };
     let opened = cards().open(&what.device, precision).map_err(unusable)?;
-    let card = opened.into_iter().next().ok_or_else(|| Error::spec("there is no card").field("--device"))?;
-    Ok((card, precision))
+    opened.into_iter().next().ok_or_else(|| Error::spec("there is no card").field("--device"))
 }
 
 fn ceilings(card: &dyn Card, rounds: usize) -> Ceilings {

@@ -149,7 +149,9 @@ impl Keeper {
     pub(super) fn save(&mut self, seats: &[Seat], windows: u64) -> Result<()> {
         let mut written = Vec::new();
         for seat in seats.iter().filter(|seat| !self.failures.has(seat.learner)) {
-            let pieces = seat.dictionary.save().into_pieces().map_err(|e| Error::bug(e.to_string()))?;
+            let state = seat.dictionary.save();
+            seat.present()?;
+            let pieces = state.into_pieces().map_err(|e| Error::bug(e.to_string()))?;
             let bytes: PutPayload = pieces.into_iter().map(Bytes::from).collect();
             let file = self.tokio.block_on(self.outputs[seat.learner].put(&path(windows), bytes))?;
             written.push((seat.learner, file));

@@ -53,9 +53,12 @@ pub(super) fn memory(
     for (at, name) in names.iter().enumerate() {
         let shards: Vec<&str> = name.split('+').collect();
         let own = sizes.iter().skip(at).step_by(names.len());
+        // The dictionary that harvest encodes with comes beside the parameters, and lies on the first card whole.
+        let mut frozen = own.clone().map(|size| 4 * (size.d_in * size.n_latents) as u64).sum::<u64>();
         let bytes = CHUNK_BYTES + own.map(|size| on_card(job, size, shards.len() as u64)).sum::<u64>();
         for shard in shards {
             let memory_bytes = listed.iter().find(|d| d.name == shard).and_then(|d| d.memory_bytes);
+            let bytes = bytes + std::mem::take(&mut frozen);
             plans.push(CardPlan { name: shard.to_owned(), bytes, memory_bytes });
         }
     }
@@ -93,7 +96,11 @@ pub(super) fn arithmetic(cards: &[Arc<dyn Card>]) -> String {
         Precision::Bf16 => "bf16",
     };
     let name = card.name();
-    format!("{} {precision}", name.split(':').next().unwrap_or_default())
+    let kind = name.split(':').next().unwrap_or_default();
+    match name.split('+').count() {
+        1 => format!("{kind} {precision}"),
+        shards => format!("{kind} {precision} on {shards} cards"),
+    }
 }
 
 /// What becomes of the bytes of a run that begins on one and goes on on the other.

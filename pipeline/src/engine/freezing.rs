@@ -11,7 +11,7 @@ use super::{
     state::{FREEZE, WindowMetrics, to_json},
     training::Trained,
 };
-use crate::{Error, Result, calibrate::Calibration, sink::commit, stop::Stop};
+use crate::{Error, Result, calibrate::Calibration, error::Kind, seat::present, sink::commit, stop::Stop};
 
 /// Directory of the exported dictionary.
 pub(super) const DICTIONARY: &str = "dictionary";
@@ -39,6 +39,7 @@ impl Engine {
             let learner = one.learner;
             let made = self.failures.shield(|| {
                 let dictionary: Arc<dyn Dictionary> = one.dictionary.freeze(&one.calibration.scales()).into();
+                present(self.learners[learner].card.as_ref())?;
                 let files = dictionary.export().map_err(|e| Error::bug(e.to_string()))?;
                 Ok((self.coded(learner, dictionary)?, files))
             });
@@ -48,6 +49,7 @@ impl Engine {
                     let files = self.commit_dictionary(learner, files, &calibration)?.files;
                     frozen.push(Frozen { learner, calibration, metrics, dictionary, encoder, files });
                 }
+                Err(error) if error.kind == Kind::Retry => return Err(error),
                 Err(error) => self.failures.add(learner, error, &Stop::default()),
             }
         }

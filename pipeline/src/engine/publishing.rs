@@ -231,8 +231,16 @@ impl Engine {
             dead: totals.dead(),
             tokens: frozen.metrics.iter().map(|m| m.rows).sum(),
             seconds: self.began.elapsed().as_secs_f64(),
-            encoder: self.learners[frozen.learner].hold.encoder().to_owned(),
+            encoder: self.encoder(frozen.learner),
         })
+    }
+
+    /// How the encoder of training ran in the end.
+    fn encoder(&self, learner: usize) -> String {
+        match self.learners[learner].card {
+            None => self.learners[learner].hold.encoder().to_owned(),
+            Some(_) => self.arithmetic.clone(),
+        }
     }
 
     /// What the learner's own encoder leaves to the coder, if one found the codes.

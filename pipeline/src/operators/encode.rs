@@ -18,6 +18,7 @@ use crate::{
     Error, Result,
     chooser::Hold,
     flow::{Accountable, Capability, NoopBuilder, Operator, Pipeline, Stream, SyncActivator},
+    seat::present,
     sight::Sight,
     source::{Decoded, Verdict},
     stop::Stop,
@@ -176,17 +177,11 @@ fn share(harvest: &Harvest, at: usize, rows: &HarvestRows, stop: &Stop) -> Optio
     };
     let coded = harvest.failures.shield(|| coded(harvester, at, decoded, verdicts));
     // Codes of a card that is gone are empty, and look like codes.
-    if let Some(reason) = harvester.card.as_ref().and_then(|card| card.lost()) {
-        stop.fail(lost(&reason));
+    if let Err(error) = present(harvester.card.as_ref()) {
+        stop.fail(error);
         return None;
     }
     coded.map_err(|error| harvest.failures.add(harvester.learner, error, stop)).ok()
-}
-
-fn lost(reason: &str) -> Error {
-    Error::retry(format!("the card was lost at harvest: {reason}"))
-        .field("runtime.device")
-        .hint("what was committed is safe: `atomflow resume`, on another card if this one stays away")
 }
 
 fn coded(harvester: &Harvester, at: usize, decoded: &Decoded, verdicts: &[Verdict]) -> Share {

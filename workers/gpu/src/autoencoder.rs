@@ -80,7 +80,7 @@ impl<R: Runtime> Autoencoder<R> {
         Encoder { w: &w_enc.value, bias: &b_enc.value, d: state.zeros.len(), precision: self.precision }
     }
 
-    fn begun(&self, state: &mut State, x: &[f32], target: Option<&[f32]>) -> Result<Moments, Lost> {
+    fn begun(&self, state: &mut State, x: &[f32], target: Option<&[f32]>) -> Result<f64, Lost> {
         let d_out = state.b_dec.value.len();
         let x_there = self.card.upload(x);
         let centred = match self.pre_bias {
@@ -88,12 +88,14 @@ impl<R: Runtime> Autoencoder<R> {
             false => x_there.clone(),
         };
         let target = target.map_or_else(|| x_there.clone(), |target| self.card.upload(target));
-        let moments = columns::moments(&self.card, &target, d_out);
         let count = x.len() / state.zeros.len().max(1);
+        // Scatter does not change with a shift, and sums in f32 would lose it behind a large mean.
+        let shifted = columns::centre(&self.card, &target, &target.part(0, d_out));
+        let moments = columns::moments(&self.card, &shifted, d_out);
         state.rows = Some(Rows { count, x: x_there, centred, target });
         let sums = self.card.download(&moments.sums)?;
         let squares = self.card.download(&moments.squares)?;
-        Ok(Moments { squared_norm: total(&squares), column_sums: wide(&sums) })
+        Ok(Moments { squared_norm: total(&squares), column_sums: wide(&sums) }.scatter(count))
     }
 
     fn chosen(
@@ -233,12 +235,8 @@ impl State {
 }
 
 impl<R: Runtime> OnCard for Autoencoder<R> {
-    fn begin(&self, x: &[f32], target: Option<&[f32]>) -> Moments {
-        let mut state = self.state();
-        let nothing = || Moments { squared_norm: f64::NAN, column_sums: vec![f64::NAN; self.d_out()] };
-        let begun = self.begun(&mut state, x, target);
-        drop(state);
-        self.losses.or_else(begun, nothing)
+    fn begin(&self, x: &[f32], target: Option<&[f32]>) -> f64 {
+        self.losses.or_else(self.begun(&mut self.state(), x, target), || f64::NAN)
     }
 
     fn select(
@@ -311,15 +309,29 @@ impl<R: Runtime> OnCard for Autoencoder<R> {
     }
 
     fn write(&self, parameters: &Parameters<f32>) {
-        *self.state() = State::upload(&self.card, parameters);
+        let mut state = self.state();
+        (state.rows, state.gathered) = (None, None);
+        let put = |there: &mut Floats, here: &[f32]| {
+            // Lets go first: both at once need not fit.
+            *there = self.card.room(1);
+            *there = self.card.upload(here);
+        };
+        let State { latents: Latents { w_enc, b_enc, w_dec }, b_dec, .. } = &mut *state;
+        let all = [
+            (w_enc, &parameters.w_enc),
+            (b_enc, &parameters.b_enc),
+            (w_dec, &parameters.w_dec),
+            (b_dec, &parameters.b_dec),
+        ];
+        for (there, here) in all {
+            put(&mut there.value, &here.value);
+            put(&mut there.m, &here.m);
+            put(&mut there.v, &here.v);
+        }
     }
 }
 
 impl<R: Runtime> Autoencoder<R> {
-    fn d_out(&self) -> usize {
-        self.state().b_dec.value.len()
-    }
-
     /// Rows without codes.
     fn nothing(&self, state: &State) -> Selected<f32> {
         let rows = state.rows.as_ref().map_or(0, |rows| rows.count);

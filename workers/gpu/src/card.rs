@@ -1,9 +1,7 @@
 //! A card and the memory on it.
 
 use std::{
-    any::Any,
     marker::PhantomData,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -16,7 +14,7 @@ use cubecl::{
     stream_id::StreamId,
 };
 
-use crate::Runtime;
+use crate::{Runtime, shield::shielded};
 
 /// What a request to a card ended with. The card cannot be used any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -145,16 +143,7 @@ impl<R: Runtime> Card<R> {
 
 /// What the runtime says; it panics where the thread of the device is gone.
 fn answer<T>(ask: impl FnOnce() -> Result<T, ServerError>) -> Result<T, Lost> {
-    match catch_unwind(AssertUnwindSafe(ask)) {
-        Ok(found) => found.map_err(|error| Lost(error.to_string())),
-        Err(panic) => Err(Lost(said(&*panic).to_owned())),
-    }
-}
-
-/// What a panic said.
-pub(crate) fn said(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic")
+    shielded(ask).map_err(Lost)?.map_err(|error| Lost(error.to_string()))
 }
 
 impl<T> Buffer<T> {

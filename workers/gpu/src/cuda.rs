@@ -6,19 +6,13 @@
 mod needs;
 mod probe;
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use atomflow_workers::card::{self, Cards, DeviceInfo, Precision, Unusable, Verified};
 use burn_cuda::CudaDevice;
 use cubecl::cuda::CudaRuntime;
 
-use crate::{
-    card::{Card, said},
-    learn, verify,
-};
+use crate::{card::Card, learn, shield::shielded, verify};
 use probe::{Machine, Model};
 
 /// Opened cards, by name.
@@ -93,9 +87,9 @@ fn open(index: usize, model: &Model, precision: Precision) -> Result<(String, Ca
             hint: "use precision \"f32\", or a card of compute capability 8.0 or newer".to_owned(),
         });
     }
-    let opened = catch_unwind(AssertUnwindSafe(|| Card::open(&CudaDevice::new(index)).with_own_stream()));
-    opened.map(|card| (name, card)).map_err(|panic| Unusable {
-        reason: format!("{} could not be opened: {}", model.name, said(&*panic)),
+    let opened = shielded(|| Card::open(&CudaDevice::new(index)).with_own_stream());
+    opened.map(|card| (name, card)).map_err(|why| Unusable {
+        reason: format!("{} could not be opened: {why}", model.name),
         hint: "see whether `nvidia-smi` shows it, and whether another process holds it".to_owned(),
     })
 }

@@ -81,6 +81,7 @@ impl Encoder<'_> {
         mut best: Best,
         latents: Option<&Ints>,
     ) -> Result<(Pairs, Option<f32>), Lost> {
+        below_4g(x.len() / self.d.max(1), best.room())?;
         self.chunks(card, x, |scores, first, width| {
             let listed = latents.map(|latents| latents.part(first, width));
             let columns = listed.as_ref().map_or(Columns::From(first as u32), Columns::Listed);
@@ -111,6 +112,7 @@ impl Encoder<'_> {
         if rows == 0 || n == 0 {
             return Ok(());
         }
+        below_4g(rows, d.next_multiple_of(8) + 8)?;
         let most = width_of_chunk(rows, n);
         let scores = card.room(rows * most);
         let tensor = rounding(self.precision).map(|rounding| {
@@ -132,6 +134,16 @@ impl Encoder<'_> {
             meet(&scores, first, width)?;
         }
         Ok(())
+    }
+}
+
+/// Positions in rows are 32 bits.
+fn below_4g(rows: usize, width: usize) -> Result<(), Lost> {
+    match u32::try_from(rows.saturating_mul(width)) {
+        Ok(_) => Ok(()),
+        Err(_) => {
+            Err(Lost(format!("{rows} rows of {width} numbers are 2^32 and more: lower plan.batch_rows")))
+        }
     }
 }
 

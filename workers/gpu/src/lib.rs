@@ -17,6 +17,7 @@ pub mod kernels;
 pub mod learn;
 pub mod lost;
 pub mod pairs;
+pub mod shield;
 #[cfg(feature = "text")]
 pub mod text;
 pub mod verify;

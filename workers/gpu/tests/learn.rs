@@ -108,6 +108,13 @@ fn a_run_goes_on_on_the_other_device() {
         assert_eq!(there.save().to_bytes().unwrap(), saved, "{}", spec.kind());
         let (a, b) = (step(&mut *here, 5), step(&mut *there, 5));
         assert!((a.loss - b.loss).abs() <= 1e-5 * a.loss.abs(), "{}: {a:?} {b:?}", spec.kind());
+        // And back, with whatever became of dead latents and of what a kind learns beside the weights.
+        (6..12).for_each(|number| {
+            step(&mut *there, number);
+        });
+        here.load(&there.save()).unwrap();
+        let (a, b) = (step(&mut *here, 12), step(&mut *there, 12));
+        assert!((a.loss - b.loss).abs() <= 1e-5 * a.loss.abs(), "{}: {a:?} {b:?}", spec.kind());
     }
 }
 
@@ -153,4 +160,5 @@ fn learners_keep_every_promise_on_two_cards() {
         eprintln!("{}", spec.kind());
         conformance::check_on(spec, &two);
     }
+    assert_eq!(two.lost(), None);
 }

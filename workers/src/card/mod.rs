@@ -220,8 +220,8 @@ pub struct CardGradient<'a> {
 /// An autoencoder whose parameters lie on a card. Calls come one at a time, in the order of the skeleton.
 pub trait OnCard: Send + Sync + Debug {
     /// A batch: its rows, `[rows, d_in]`, and what is reconstructed where that is something else,
-    /// `[rows, d_out]`. Returns the moments of what is reconstructed.
-    fn begin(&self, x: &[f32], target: Option<&[f32]>) -> Moments;
+    /// `[rows, d_out]`. Returns the scatter of what is reconstructed, `Σ‖y − ȳ‖²`.
+    fn begin(&self, x: &[f32], target: Option<&[f32]>) -> f64;
 
     /// Pre-activations of the batch that become codes, and those that `among` asks for.
     fn select(

@@ -197,9 +197,8 @@ fn at(rows: &CardRows, shard: usize) -> CardRows {
 }
 
 impl OnCard for Sharded {
-    fn begin(&self, x: &[f32], target: Option<&[f32]>) -> Moments {
-        let all = self.each(|_, shard| shard.on.begin(x, target));
-        all.into_iter().next().unwrap_or_else(|| Moments::zero(0))
+    fn begin(&self, x: &[f32], target: Option<&[f32]>) -> f64 {
+        self.each(|_, shard| shard.on.begin(x, target)).into_iter().next().unwrap_or(0.0)
     }
 
     fn select(

@@ -163,7 +163,7 @@ impl<V: SaeVariant> Sae<V> {
         };
         let other = (!std::ptr::eq(target, batch.x)).then_some(target);
         let scatter = match &self.card {
-            Some(there) => there.weights.begin(batch.x, other).scatter(batch.rows()),
+            Some(there) => there.weights.begin(batch.x, other),
             None => match batch.facts.filter(|_| other.is_none()) {
                 Some(facts) => facts.scatter,
                 None => BatchFacts::here(self.path, target, width, batch.lanes).scatter,

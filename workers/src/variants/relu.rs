@@ -82,7 +82,7 @@ pub const INFO: LearnerInfo = LearnerInfo {
     columns: "",
     modes: &[
         "form = april2024: free norms, penalty f*norm",
-        "form = 2023: unit norm, pre-bias",
+        "form = 2023: unit norm, pre-bias; without the two below it learns on cards, too",
         "clip_norm: a bound on the gradient",
         "resample_every: dead latents start again from badly reconstructed rows (2023)",
     ],
@@ -120,7 +120,7 @@ impl LearnerConfig for Relu {
 
     fn cpu_only(&self) -> Option<&'static str> {
         let reads = self.form == Form::April2024 || self.clip_norm.is_some() || self.resample_every.is_some();
-        reads.then_some("the form \"April 2024\", `clip_norm` and `resample_every` read weights; the plain form \"2023\" runs on cards")
+        reads.then_some("the form \"april2024\", `clip_norm` and `resample_every` read weights; plain \"2023\" learns on cards")
     }
 }
 

@@ -1,11 +1,13 @@
 //! What kernels need on the machine beside a card: a driver that is new enough, NVRTC that is not newer than the
 //! driver, and the headers of CUDA where CubeCL looks for them.
 
-use std::{panic::catch_unwind, path::Path};
+use std::path::Path;
 
 use atomflow_workers::card::Unusable;
 use cubecl::cuda::install::cuda_path;
 use cudarc::nvrtc::sys;
+
+use crate::shield::shielded;
 
 /// CUDA 12.0: the first that knows compute capability 9.0 and tensor maps.
 const OLDEST: i32 = 12_000;
@@ -55,7 +57,7 @@ fn nvrtc() -> Option<i32> {
         return None;
     }
     // The library may lack the function, which the bindings panic at.
-    catch_unwind(|| {
+    shielded(|| {
         let (mut major, mut minor) = (0, 0);
         // SAFETY: writes two numbers.
         let done = unsafe { sys::nvrtcVersion(&raw mut major, &raw mut minor) };

@@ -1,7 +1,5 @@
 //! What the driver says of its cards.
 
-use std::panic::catch_unwind;
-
 use atomflow_workers::card::Unusable;
 use cudarc::driver::{
     DriverError,
@@ -9,7 +7,7 @@ use cudarc::driver::{
     sys::{self, CUdevice_attribute as Attribute},
 };
 
-use crate::card::said;
+use crate::shield::shielded;
 
 /// A card.
 #[derive(Debug, Clone)]
@@ -35,7 +33,7 @@ impl Machine {
             return Err(no_driver("there is no NVIDIA driver (libcuda.so)".to_owned()));
         }
         // The library may lack a function, which the bindings panic at.
-        let found = catch_unwind(ask).map_err(|panic| no_driver(format!("the driver: {}", said(&*panic))))?;
+        let found = shielded(ask).map_err(|why| no_driver(format!("the driver: {why}")))?;
         let machine = found.map_err(|error| no_driver(format!("the driver answered {error:?}")))?;
         if machine.models.is_empty() {
             return Err(no_driver("the driver sees no card".to_owned()));

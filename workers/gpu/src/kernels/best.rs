@@ -222,6 +222,11 @@ impl Best {
         }
     }
 
+    /// Pairs that a row has room for.
+    pub fn room(&self) -> usize {
+        self.room
+    }
+
     /// Takes the scores of a chunk, `[rows, width]`.
     pub fn meet<R: Runtime>(&mut self, card: &Card<R>, scores: &Floats, width: usize, latents: Columns) {
         if self.rows * self.k * width == 0 {
