@@ -203,7 +203,12 @@ fn batch(view: View, lanes: &[LaneRows], step: usize) -> Batch {
 
 #[cfg(test)]
 mod tests {
-    use atomflow_workers::learner::Role;
+    use atomflow_workers::{
+        card::{Encodes, OnCard, Precision},
+        learner::{Dictionary, Mismatch, Role},
+        skeleton::{FrozenParameters, Inference, parameters::Parameters},
+        state::LearnerState,
+    };
 
     use super::*;
 
@@ -230,5 +235,75 @@ mod tests {
         assert_eq!((rows.x, rows.rows()), (&[6.0, 10.0, 14.0, 50.0][..], 2));
         assert_eq!(rows.beside[0], [1.0, 3.0]);
         assert!(rows.beside[1][0].is_nan() && rows.beside[1][1] == 0.0);
+    }
+
+    /// A learner whose steps end well, whatever they are given.
+    struct Content;
+
+    impl DictLearner for Content {
+        fn d_in(&self) -> usize {
+            2
+        }
+        fn n_latents(&self) -> usize {
+            1
+        }
+        fn step(&mut self, batch: &ActivationBatch) -> StepReport {
+            StepReport { rows: batch.rows() as u64, ..StepReport::default() }
+        }
+        fn freeze(&self, _: &Scales) -> Box<dyn Dictionary> {
+            unreachable!("it is not asked")
+        }
+        fn save(&self) -> LearnerState {
+            LearnerState::default()
+        }
+        fn load(&mut self, _: &LearnerState) -> std::result::Result<(), Mismatch> {
+            Ok(())
+        }
+    }
+
+    /// A card that has stopped answering.
+    #[derive(Debug)]
+    struct Gone;
+
+    impl Card for Gone {
+        fn name(&self) -> String {
+            "cuda:0".to_owned()
+        }
+        fn precision(&self) -> Precision {
+            Precision::F32
+        }
+        fn autoencoder(&self, _: &Parameters<f32>) -> Box<dyn OnCard> {
+            unreachable!("it is not asked")
+        }
+        fn dictionary(&self, _: &FrozenParameters, _: &Inference) -> Option<Box<dyn Encodes>> {
+            None
+        }
+        fn copy(&self, _: usize) {}
+        fn multiply(&self, _: usize) {}
+        fn lost(&self) -> Option<String> {
+            Some("fell off the bus".to_owned())
+        }
+    }
+
+    /// Numbers that look well do not hide a card that is gone.
+    #[test]
+    fn a_step_on_a_card_that_is_gone_is_told() {
+        let lanes = [LaneRows { window: 0, lane: 0, x: vec![1.0; 4], starts: vec![0, 2] }];
+        let view = View { sight: Sight::one(2, 0..2), scales: Scales::of(1.0) };
+        let batch = batch(view.clone(), &lanes, 0);
+        let seat = |card| Seat {
+            learner: 0,
+            view: view.clone(),
+            sums: StepReport::default(),
+            field: "learner".to_owned(),
+            dictionary: Box::new(Content),
+            hold: Hold::new(&Threads::new(1).unwrap()),
+            card,
+            outside: None,
+        };
+        assert!(seat(None).step(&batch, 1).is_ok());
+        let error = seat(Some(Arc::new(Gone) as _)).step(&batch, 1).unwrap_err();
+        assert_eq!(error.kind, crate::error::Kind::Retry);
+        assert!(error.message().contains("fell off the bus"), "{error}");
     }
 }
