@@ -19,8 +19,14 @@ usage() {
 
 while (($#)); do
     case $1 in
-    --atomflow) program=${2:?--atomflow needs a path} && shift 2 ;;
-    --out) out=${2:?--out needs a folder} && shift 2 ;;
+    --atomflow | --out)
+        if (($# < 2)); then
+            echo "pack.sh: $1 needs a path" >&2
+            exit 64
+        fi
+        if [[ $1 == --out ]]; then out=$2; else program=$2; fi
+        shift 2
+        ;;
     -h | --help) usage && exit 0 ;;
     *)
         usage >&2
@@ -29,8 +35,12 @@ while (($#)); do
     esac
 done
 
-if [[ ! -x $program ]]; then
+if [[ ! -f $program || ! -x $program ]]; then
     echo "pack.sh: $program is missing; build it with: cargo build --release -p atomflow --features cuda" >&2
+    exit 64
+fi
+if ! devices=$("$program" --json devices) || [[ $devices == *"built without CUDA"* || $devices != *'"cuda'* ]]; then
+    echo "pack.sh: $program was not built with --features cuda" >&2
     exit 64
 fi
 if [[ -e $out && ! -e $out/check.sh ]]; then

@@ -134,7 +134,7 @@ pub(crate) fn present(card: Option<&Arc<dyn Card>>) -> Result<()> {
         None => Ok(()),
         Some(reason) => Err(Error::retry(format!("the card was lost: {reason}"))
             .field("runtime.device")
-            .hint("what was committed is safe: `atomflow resume`, on another card if this one stays away")),
+            .hint("what was committed is safe: `atomflow resume` with runtime.device and runtime.precision given again, on another card if this one stays away")),
     }
 }
 

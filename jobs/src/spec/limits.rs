@@ -12,7 +12,7 @@ use atomflow_pipeline::{
     run::{CPU, Job, RuntimeSpec},
     source::{Columns, FilterSpec, SourceSpec},
 };
-use atomflow_workers::{interp::HarvestSpec, variants::LearnerSpec};
+use atomflow_workers::{card::Precision, interp::HarvestSpec, variants::LearnerSpec};
 
 use super::JobSpec;
 
@@ -47,7 +47,14 @@ pub(super) fn runtime(spec: &RuntimeSpec) -> Result<()> {
     within("runtime.workers", spec.workers, 1..=256, "one worker per device or socket is usual")?;
     within("runtime.threads", spec.threads, 0..=1024, "0 means one kernel thread per core")?;
     within("runtime.checkpoint_windows", spec.checkpoint_windows, 1..=COUNT_MAX, "4 is the default")?;
-    let card = |index: &str| index == "*" || index.parse::<u16>().is_ok();
+    ensure(
+        spec.device != CPU || spec.precision == Precision::F32,
+        "runtime.precision",
+        || "is for cards: the CPU multiplies in f32".to_owned(),
+        "leave it out, or name a card in runtime.device",
+    )?;
+    let card =
+        |index: &str| index == "*" || index.parse::<u16>().is_ok_and(|number| number.to_string() == index);
     let known = spec.device == CPU || spec.device.strip_prefix("cuda:").is_some_and(card);
     ensure(
         known,

@@ -43,6 +43,9 @@ pub fn check(job: &Job, runtime: &RuntimeSpec, cards: &dyn Cards) -> Result<Chec
     if !opened.is_empty() {
         report.cards = device::memory(job, &learner::sizes(job, &manifest)?, &opened, &cards.list());
         report.notes.extend(device::notes(&report.cards));
+        report
+            .notes
+            .push("time and memory above are those of the processor: no card is measured here".to_owned());
     }
     Ok(report)
 }

@@ -21,13 +21,20 @@ pub(super) fn open(job: &Job, runtime: &RuntimeSpec, cards: &dyn Cards) -> Resul
     if runtime.device == CPU {
         return Ok(Vec::new());
     }
-    for learner in job.learners()? {
-        if let Some(why) = learner.spec.cpu_only() {
-            let message = format!("`{}` learns on the CPU alone: {why}", learner.spec.kind());
-            return Err(Error::spec(message)
-                .field("runtime.device")
-                .hint("use runtime.device = \"cpu\"; `atomflow learners` says what learns on cards"));
-        }
+    let learners = job.learners()?;
+    let stay: Vec<String> = learners
+        .iter()
+        .filter_map(|learner| {
+            Some(format!("`{}` ({}: {})", learner.name, learner.spec.kind(), learner.spec.cpu_only()?))
+        })
+        .collect();
+    if !stay.is_empty() {
+        let apart = if stay.len() < learners.len() { ", or put these into a job of their own" } else { "" };
+        return Err(Error::spec(format!("on the CPU alone learn {}", stay.join(", ")))
+            .field("runtime.device")
+            .hint(format!(
+                "use runtime.device = \"cpu\"{apart}; `atomflow learners` says what learns on cards"
+            )));
     }
     let opened = cards.open(&runtime.device, runtime.precision).map_err(|unusable| {
         Error::spec(format!("`{}` cannot be used: {}", runtime.device, unusable.reason))
@@ -76,12 +83,14 @@ fn on_card(job: &Job, size: &Size, shards: u64) -> u64 {
 pub(super) fn notes(plans: &[CardPlan]) -> Vec<String> {
     let short = |plan: &CardPlan| {
         let memory = plan.memory_bytes.filter(|&memory| plan.bytes > memory)?;
-        let (needs, cards) = (plan.bytes as f64 / 1e9, plan.bytes.div_ceil(memory.max(1)));
+        let cards = plan.bytes.div_ceil(memory.max(1));
+        let gb = |bytes: u64| bytes as f64 / 1e9;
         Some(format!(
-            "{} has {:.0} GB, the job needs {needs:.0} GB there: share the latents out over {cards} cards or more \
-             (`runtime.device = \"cuda:*\"`), or take fewer",
+            "{} has {:.2} GB, the job needs {:.2} GB there: share a single learner out over {cards} cards or more \
+             (`runtime.device = \"cuda:*\"`), or take fewer latents or a smaller batch",
             plan.name,
-            memory as f64 / 1e9
+            gb(memory),
+            gb(plan.bytes)
         ))
     };
     plans.iter().filter_map(short).collect()

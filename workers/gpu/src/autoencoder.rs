@@ -7,7 +7,7 @@ use atomflow_workers::{
     codes::Codes,
     kernels::{
         adam::AdamStep,
-        encode::{Among, Selected, Selection},
+        encode::{Among, Screening, Selected, Selection},
         lanes::Moments,
     },
     skeleton::{
@@ -31,7 +31,6 @@ use crate::{
         update::{self, Beside, Latents},
     },
     lost::Losses,
-    pairs::Pairs,
 };
 
 /// See [`OnCard`].
@@ -108,7 +107,7 @@ impl<R: Runtime> Autoencoder<R> {
         let rows = begun(state)?;
         let (pairs, threshold) = encoder.select(&self.card, &rows.centred, selection)?;
         let among = among.map(|among| self.chosen_among(state, among)).transpose()?;
-        Ok((selected(pairs, threshold, n), among))
+        Ok((selected(pairs, threshold, n)?, among))
     }
 
     fn chosen_among(&self, state: &State, among: Among) -> Result<Selected<f32>, Lost> {
@@ -119,7 +118,7 @@ impl<R: Runtime> Autoencoder<R> {
         let bias = rows::gather(&self.card, &b_enc.value, 1, &latents);
         let encoder = Encoder { w: &w, bias: &bias, d, precision: self.precision };
         let pairs = encoder.top(&self.card, &begun(state)?.centred, among.k, &latents)?;
-        Ok(selected(pairs, None, b_enc.value.len()))
+        selected(pairs, None, b_enc.value.len())
     }
 
     fn left(
@@ -335,7 +334,12 @@ impl<R: Runtime> Autoencoder<R> {
     /// Rows without codes.
     fn nothing(&self, state: &State) -> Selected<f32> {
         let rows = state.rows.as_ref().map_or(0, |rows| rows.count);
-        selected(Pairs::none(rows), None, state.latents.b_enc.value.len())
+        let codes = Codes {
+            n_latents: state.latents.b_enc.value.len(),
+            offsets: vec![0; rows + 1],
+            ..Codes::default()
+        };
+        Selected { codes, values: Vec::new(), threshold: None, screening: Screening::default() }
     }
 }
 

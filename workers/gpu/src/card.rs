@@ -143,7 +143,20 @@ impl<R: Runtime> Card<R> {
 
 /// What the runtime says; it panics where the thread of the device is gone.
 fn answer<T>(ask: impl FnOnce() -> Result<T, ServerError>) -> Result<T, Lost> {
-    shielded(ask).map_err(Lost)?.map_err(|error| Lost(error.to_string()))
+    shielded(ask).map_err(Lost)?.map_err(|error| Lost(first(&error.to_string())))
+}
+
+/// What the runtime says first of all that went wrong since it was asked last, on one line.
+fn first(text: &str) -> String {
+    let text = text.split("Caused by:").last().unwrap_or(text);
+    let text = text.split("Backtrace").next().unwrap_or(text);
+    text.split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .trim_end_matches(['[', ' ', '\n'])
+        .chars()
+        .take(200)
+        .collect()
 }
 
 impl<T> Buffer<T> {

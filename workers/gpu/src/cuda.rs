@@ -29,12 +29,37 @@ impl Cards for CudaCards {
 
     fn open(&self, name: &str, precision: Precision) -> Result<Vec<Arc<dyn card::Card>>, Unusable> {
         let opened = cards(name, precision)?;
+        for (name, card) in &opened {
+            computes(name, card)?;
+        }
         Ok(opened.into_iter().map(|(name, card)| learn::card(card, &name, precision)).collect())
     }
 
     fn verify(&self, name: &str) -> Result<Vec<Verified>, Unusable> {
         let opened = cards(name, Precision::F32)?;
+        for (name, card) in &opened {
+            card.sync().map_err(|lost| unsound(name, &lost.to_string()))?;
+        }
         Ok(opened.iter().flat_map(|(_, card)| verify::all(card).verified()).collect())
+    }
+}
+
+/// A small product and a selection against numbers known before: a card that computes nothing would train to the
+/// end, and its tables would be published.
+fn computes<R: crate::Runtime>(name: &str, card: &Card<R>) -> Result<(), Unusable> {
+    match verify::computes(card) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(unsound(name, "a small product came out wrong")),
+        Err(lost) => Err(unsound(name, &lost.to_string())),
+    }
+}
+
+fn unsound(name: &str, why: &str) -> Unusable {
+    Unusable {
+        reason: format!("{name} does not compute: {why}"),
+        hint: format!(
+            "`atomflow devices --verify {name}` compares every kernel; `nvidia-smi` shows its errors"
+        ),
     }
 }
 

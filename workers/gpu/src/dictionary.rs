@@ -76,7 +76,7 @@ impl<R: Runtime> Dictionary<R> {
             }
             let encoder = Encoder { w: &self.w_enc, bias: &self.b_enc, d: self.d, precision: self.precision };
             let (pairs, _) = encoder.select(&self.card, &rows, self.selection())?;
-            let here = selected(pairs, None, n).codes;
+            let here = selected(pairs, None, n)?.codes;
             let before = codes.nnz();
             codes.offsets.extend(here.offsets.iter().skip(1).map(|end| before + end));
             codes.latents.extend(here.latents);

@@ -163,10 +163,22 @@ fn width_of_chunk(rows: usize, n: usize) -> usize {
 }
 
 /// Pairs as the skeleton knows them.
-pub(crate) fn selected(pairs: Pairs, threshold: Option<f32>, n_latents: usize) -> Selected<f32> {
+///
+/// # Errors
+/// They cannot be: the card computes wrong numbers.
+pub(crate) fn selected(
+    pairs: Pairs,
+    threshold: Option<f32>,
+    n_latents: usize,
+) -> Result<Selected<f32>, Lost> {
     let Pairs { offsets, latents, values } = pairs;
+    if let Some(latent) = latents.iter().find(|&&latent| latent as usize >= n_latents) {
+        let text =
+            format!("it returned latent {latent} of {n_latents}: do not trust it, see `devices --verify`");
+        return Err(Lost(text));
+    }
     let codes = Codes { n_latents, offsets, latents, values: values.clone() };
-    Selected { codes, values, threshold, screening: Screening::default() }
+    Ok(Selected { codes, values, threshold, screening: Screening::default() })
 }
 
 #[cfg(test)]

@@ -19,8 +19,44 @@ use atomflow_workers::card::Verified;
 
 use crate::{
     Runtime,
-    card::{Buffer, Card, Plain},
+    card::{Buffer, Card, Lost, Plain},
+    kernels::{
+        best::{Best, Columns},
+        product::Product,
+    },
 };
+
+/// Whether a small product and its two largest sums per row are right.
+///
+/// # Errors
+/// The card is lost.
+pub fn computes<R: Runtime>(card: &Card<R>) -> Result<bool, Lost> {
+    let (rows, d, n) = (3u8, 4u8, 8u8);
+    let numbers = |len: u8, step: u8| (0..len).map(|i| f32::from(i * step % 11) - 4.0).collect::<Vec<_>>();
+    let (x, w, bias) = (numbers(rows * d, 3), numbers(n * d, 5), numbers(n, 7));
+    let [rows, d, n] = [rows, d, n].map(usize::from);
+    let sum = |at: usize| {
+        let (x, w) = (&x[at / n * d..][..d], &w[at % n * d..][..d]);
+        bias[at % n] + x.iter().zip(w).map(|(x, w)| x * w).sum::<f32>()
+    };
+    // Small whole numbers: exact in any order.
+    let sums: Vec<f32> = (0..rows * n).map(sum).collect();
+    let scores = card.room(rows * n);
+    let [x, w, bias] = [&x, &w, &bias].map(|numbers| card.upload(numbers));
+    Product { x: &x, w: &w, bias: &bias, d, rows, first: 0, width: n }.run(card, &scores);
+    let mut best = Best::new(card, rows, 2, false);
+    best.meet(card, &scores, n, Columns::From(0));
+    let found = best.finish(card)?;
+    let largest = |row: &[f32]| {
+        let mut order: Vec<usize> = (0..n).filter(|&latent| row[latent] > 0.0).collect();
+        order.sort_by(|&a, &b| row[b].total_cmp(&row[a]).then(a.cmp(&b)));
+        order.truncate(2);
+        order.sort_unstable();
+        order.into_iter().map(|latent| row[latent]).collect::<Vec<f32>>()
+    };
+    let expected: Vec<f32> = sums.chunks(n).flat_map(largest).collect();
+    Ok(card.download(&scores)? == sums && found.values == expected)
+}
 
 /// Runs every kernel on shapes that do not fit its tiles.
 pub fn all<R: Runtime>(card: &Card<R>) -> Report {
