@@ -126,6 +126,9 @@ rust_tests() {
     fi
 }
 
+# Where cuda_environment puts it. From the start: build scripts look at it, and would run again if it changed.
+export CUDA_PATH=$PWD/.venv/cuda/nvidia/cu13
+
 log=$(mktemp -d)
 trap 'rm -rf "$log"' EXIT
 # The servers of the tests are on this machine.
@@ -176,7 +179,7 @@ if [[ $mode == all ]]; then
         skip "kernels of cards on a software device" "there is no Vulkan device, and none can be installed here"
     fi
     if [[ $(cat "$log/cuda") == 0 ]]; then
-        export ATOMFLOW_TEST_NVRTC=1 CUDA_PATH=$PWD/.venv/cuda/nvidia/cu13
+        export ATOMFLOW_TEST_NVRTC=1
         export LD_LIBRARY_PATH=$CUDA_PATH/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
     else
         skip "the CUDA text of kernels" "NVRTC could not be installed (see above)"

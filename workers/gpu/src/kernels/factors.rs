@@ -182,7 +182,8 @@ fn number(
         bits = rounded(u32::reinterpret(from[((skip + line) * d + column) as usize]), cut);
     } else if column < d + 3u32 {
         if comptime!(form == Form::Ones) {
-            bits = u32::reinterpret(1.0f32.runtime());
+            // 1.0. CUDA reinterprets variables, not numbers that are written down.
+            bits = 0x3f80_0000u32;
         }
         if comptime!(form == Form::Bias) {
             let mut left = bias[(first + line) as usize];
