@@ -98,7 +98,7 @@ const WORDS: &[(&str, &str, &[&str], &str)] = &[
     (
         "workers/gpu",
         "cudarc",
-        &["workers/gpu/src/cuda.rs", "workers/gpu/src/text.rs"],
+        &["workers/gpu/src/cuda/needs.rs", "workers/gpu/src/cuda/probe.rs", "workers/gpu/src/text/nvrtc.rs"],
         "one file asks the driver",
     ),
     ("pipeline", "unsafe ", &[], "unsafe stands in workers only"),

@@ -1,6 +1,12 @@
 //! Every kernel against its slow reference, on the card itself: what `atomflow devices --verify` runs, and what
 //! the tests run on a software device.
 
+#![allow(
+    clippy::type_complexity,
+    clippy::needless_range_loop,
+    reason = "references are plain loops over plain lists"
+)]
+
 mod adam;
 mod best;
 mod by_latent;
