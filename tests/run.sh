@@ -189,7 +189,11 @@ fi
 if [[ $built == 0 ]]; then
     step "tests" tested rust_tests
     step "examples in the documentation" tested cargo test --release --workspace --doc "${features[@]}"
-    [[ $mode == quick ]] || step "documentation" documentation
+    if [[ $mode == all ]]; then
+        step "documentation" documentation
+        step "the check of cards, without one" infra/gpu/check.sh --dry-run --out "$log/gpu" \
+            --atomflow "${CARGO_TARGET_DIR:-target}/release/atomflow"
+    fi
 else
     skip "tests" "the build failed"
 fi
