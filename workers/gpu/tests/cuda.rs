@@ -2,6 +2,7 @@
 //!
 //! Libraries are loaded once in a process, so each case is a process of its own: this test again, with other
 //! variables.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![cfg(feature = "cuda")]
 
 use std::{

@@ -1,4 +1,5 @@
 //! Learners on a card against the same learners on the CPU; the card of the tests is a software Vulkan device.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![cfg(feature = "vulkan")]
 
 use std::{panic::catch_unwind, sync::Arc};
