@@ -25,12 +25,13 @@ use crate::{
         by_latent::by_latent,
         codes::CodesOnCard,
         columns,
-        gather::{Batch, Gathered, TERMS},
+        gather::{Batch, Gathered},
         lists::Term,
         residual, rows,
         update::{self, Beside, Latents},
     },
     lost::Losses,
+    stack::Stack,
 };
 
 /// See [`OnCard`].
@@ -50,6 +51,8 @@ struct State {
     /// What is subtracted before encoding where `b_dec` is not: zeros, `[d_in]`.
     zeros: Floats,
     rows: Option<Rows>,
+    /// What codes of the batch leave.
+    stack: Stack,
     /// The pairs of the gradient of the batch.
     gathered: Option<Gathered>,
 }
@@ -57,7 +60,6 @@ struct State {
 /// The batch.
 #[derive(Debug, Clone)]
 struct Rows {
-    count: usize,
     x: Floats,
     /// `x` without what is subtracted before encoding.
     centred: Floats,
@@ -91,7 +93,8 @@ impl<R: Runtime> Autoencoder<R> {
         // Scatter does not change with a shift, and sums in f32 would lose it behind a large mean.
         let shifted = columns::centre(&self.card, &target, &target.part(0, d_out));
         let moments = columns::moments(&self.card, &shifted, d_out);
-        state.rows = Some(Rows { count, x: x_there, centred, target });
+        state.rows = Some(Rows { x: x_there, centred, target });
+        state.stack.begin(count);
         let sums = self.card.download(&moments.sums)?;
         let squares = self.card.download(&moments.squares)?;
         Ok(Moments { squared_norm: total(&squares), column_sums: wide(&sums) }.scatter(count))
@@ -123,25 +126,25 @@ impl<R: Runtime> Autoencoder<R> {
 
     fn left(
         &self,
-        state: &State,
+        state: &mut State,
         against: Against,
         codes: &Codes,
         values: &[f32],
     ) -> Result<CardResidual, Lost> {
+        // Before anything is looked up: parts move where there is no room for one more.
+        let (rows, e) = state.stack.push(&self.card);
         let (target, offset) = match against {
             Against::Target => (begun(state)?.target.clone(), Some(&state.b_dec.value)),
-            Against::Rows(rows) => (floats(rows)?.clone(), None),
+            Against::Rows(rows) => (state.stack.find(rows)?, None),
         };
-        let there = self.there(codes)?;
-        let values = self.card.upload(values);
-        let left =
-            residual::residual(&self.card, &target, offset, &there, &values, &state.latents.w_dec.value);
+        let (there, values, w_dec) = (self.there(codes)?, self.card.upload(values), &state.latents.w_dec.value);
+        let left = residual::residual(&self.card, &target, offset, &there, &values, w_dec, e);
         let sums = columns::sums(&self.card, &left.e, state.b_dec.value.len());
         let squares = self.card.download(&left.squares)?;
         let moments =
             Moments { squared_norm: total(&squares), column_sums: wide(&self.card.download(&sums)?) };
         let along_atoms = self.card.download(&left.along_atoms)?;
-        Ok(CardResidual { e: CardRows(std::sync::Arc::new(left.e)), along_atoms, moments })
+        Ok(CardResidual { e: rows, along_atoms, moments })
     }
 
     fn there(&self, codes: &Codes) -> Result<CodesOnCard, Lost> {
@@ -150,27 +153,25 @@ impl<R: Runtime> Autoencoder<R> {
         Ok(CodesOnCard::upload(&self.card, &offsets, &codes.latents))
     }
 
-    fn term(&self, term: &CardTerm, n: usize) -> Result<Term, Lost> {
+    fn term(&self, state: &State, term: &CardTerm) -> Result<Term, Lost> {
         Ok(Term {
-            by_latent: by_latent(&self.card, &self.there(&term.codes)?, n),
+            by_latent: by_latent(&self.card, &self.there(&term.codes)?, state.latents.b_enc.value.len()),
             decoder: self.card.upload(&term.decoder),
             encoder: self.card.upload(&term.encoder),
-            y: term.y.as_ref().map(|y| floats(y).cloned()).transpose()?,
+            y: term.y.as_ref().map(|y| state.stack.number(y)).transpose()?,
         })
     }
 
     fn gathered(&self, state: &mut State, terms: &[CardTerm]) -> Result<Vec<f64>, Lost> {
-        if terms.len() > TERMS {
-            return Err(Lost(format!("a loss of {} terms; a step takes {TERMS}", terms.len())));
-        }
         let n = state.latents.b_enc.value.len();
         let rows = begun(state)?;
         let batch = Batch {
-            rows: rows.count,
             x: rows.x.clone(),
             centre: if self.pre_bias { state.b_dec.value.clone() } else { state.zeros.clone() },
             d_out: state.b_dec.value.len(),
-            terms: terms.iter().map(|term| self.term(term, n)).collect::<Result<_, Lost>>()?,
+            y: state.stack.all(),
+            part: state.stack.part(),
+            terms: terms.iter().map(|term| self.term(state, term)).collect::<Result<_, Lost>>()?,
         };
         let gathered = Gathered::of(&self.card, batch, n);
         let through = match self.pre_bias {
@@ -228,6 +229,7 @@ impl State {
             b_dec: of(&start.b_dec),
             zeros: card.upload(&vec![0.0; start.d_in]),
             rows: None,
+            stack: Stack::new(card, start.d_out()),
             gathered: None,
         }
     }
@@ -254,20 +256,21 @@ impl<R: Runtime> OnCard for Autoencoder<R> {
     }
 
     fn residual(&self, against: Against, codes: &Codes, values: &[f32]) -> CardResidual {
-        let state = self.state();
-        let nothing = || CardResidual {
+        let mut state = self.state();
+        let (d, left) = (state.b_dec.value.len(), self.left(&mut state, against, codes, values));
+        drop(state);
+        self.losses.or_else(left, || CardResidual {
             e: CardRows(std::sync::Arc::new(())),
             along_atoms: vec![f32::NAN; values.len()],
-            moments: Moments { squared_norm: f64::NAN, column_sums: vec![f64::NAN; state.b_dec.value.len()] },
-        };
-        self.losses.or_else(self.left(&state, against, codes, values), nothing)
+            moments: Moments { squared_norm: f64::NAN, column_sums: vec![f64::NAN; d] },
+        })
     }
 
     fn along(&self, y: &CardRows, codes: &Codes) -> Vec<f32> {
         let state = self.state();
         let along = || {
             let there = self.there(codes)?;
-            let along = residual::along(&self.card, floats(y)?, &there, &state.latents.w_dec.value);
+            let along = residual::along(&self.card, &state.stack.find(y)?, &there, &state.latents.w_dec.value);
             self.card.download(&along)
         };
         self.losses.or_else(along(), || vec![f32::NAN; codes.nnz()])
@@ -281,12 +284,14 @@ impl<R: Runtime> OnCard for Autoencoder<R> {
     }
 
     fn download(&self, rows: &CardRows) -> Vec<f32> {
-        let there = floats(rows).and_then(|rows| self.card.download(rows));
+        let there = self.state().stack.find(rows).and_then(|rows| self.card.download(&rows));
         self.losses.or_else(there, Vec::new)
     }
 
     fn upload(&self, rows: &[f32]) -> CardRows {
-        CardRows(std::sync::Arc::new(self.card.upload(rows)))
+        let (there, into) = self.state().stack.push(&self.card);
+        rows::copy(&self.card, &self.card.upload(rows), &into);
+        there
     }
 
     fn update(&self, gradient: &CardGradient, adam: &AdamStep<f32>, atoms: Atoms) {
@@ -333,7 +338,7 @@ impl<R: Runtime> OnCard for Autoencoder<R> {
 impl<R: Runtime> Autoencoder<R> {
     /// Rows without codes.
     fn nothing(&self, state: &State) -> Selected<f32> {
-        let rows = state.rows.as_ref().map_or(0, |rows| rows.count);
+        let rows = state.stack.rows();
         let codes = Codes {
             n_latents: state.latents.b_enc.value.len(),
             offsets: vec![0; rows + 1],
@@ -345,10 +350,6 @@ impl<R: Runtime> Autoencoder<R> {
 
 fn begun(state: &State) -> Result<&Rows, Lost> {
     state.rows.as_ref().ok_or_else(|| Lost("no batch has begun".to_owned()))
-}
-
-fn floats(rows: &CardRows) -> Result<&Floats, Lost> {
-    rows.0.downcast_ref().ok_or_else(|| Lost("rows of another card".to_owned()))
 }
 
 fn constants(adam: &AdamStep<f32>) -> Constants {

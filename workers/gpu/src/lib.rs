@@ -18,6 +18,7 @@ pub mod learn;
 pub mod lost;
 pub mod pairs;
 pub mod shield;
+pub(crate) mod stack;
 #[cfg(feature = "text")]
 pub mod text;
 pub mod verify;

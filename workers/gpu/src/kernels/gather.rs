@@ -10,7 +10,7 @@ use super::{
     lists::{Lists, Term},
     residual::address,
     scan::THREADS,
-    spread::{Kinds, add_x, add_y, column, is_column},
+    spread::{add_x, add_y, column, is_column},
     tree,
 };
 use crate::{
@@ -21,21 +21,21 @@ use crate::{
 /// Columns of a segment's sum that one thread holds.
 const COLUMNS: usize = 4;
 const STRIP: usize = THREADS * COLUMNS;
-/// Terms of a loss, at most.
-pub const TERMS: usize = 3;
 
 /// The rows that gradients are made of.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// How many rows.
-    pub rows: usize,
     /// What is encoded, `[rows, d_in]`.
     pub x: Floats,
     /// What is subtracted before encoding, `[d_in]`.
     pub centre: Floats,
     /// Width of `y` and of atoms.
     pub d_out: usize,
-    /// At most [`TERMS`]; more are not looked at.
+    /// What atoms are pulled towards: parts of `part` rows each, `[parts · part, d_out]`.
+    pub y: Floats,
+    /// At least the rows of `x`.
+    pub part: usize,
+    /// The terms of the loss, each with one of the parts or none.
     pub terms: Vec<Term>,
 }
 
@@ -44,9 +44,10 @@ pub struct Batch {
 pub struct Gathered {
     pub(super) batch: Batch,
     pub(super) lists: Lists,
-    /// `y` of every term, or something unread.
-    pub(super) y: [Floats; TERMS],
-    pub(super) kinds: Kinds,
+    /// Rows of `y`.
+    pub(super) y_rows: usize,
+    /// Whether any pair is of another part than the first.
+    pub(super) parts: bool,
     /// Sums of segments, `[most, d_in + d_out + 1]`: of the encoder's row, of the atom's, of `through`.
     pub(super) sums: Floats,
     /// `Σ encoder` of every latent, `[n]`: the gradient of `b_enc` but for a bias of its own, and what
@@ -57,16 +58,13 @@ pub struct Gathered {
 impl Gathered {
     /// For `n` latents.
     pub fn of<R: Runtime>(card: &Card<R>, batch: Batch, n: usize) -> Self {
-        let terms = &batch.terms[..batch.terms.len().min(TERMS)];
-        let absent: Floats = card.room(1);
-        let y = |i: usize| terms.get(i).and_then(|term| term.y.clone());
-        let has_y = [0, 1, 2].map(|i| y(i).is_some());
-        let lists = Lists::of(card, terms, n, batch.rows);
+        let y_parts = batch.y.len() / (batch.part * batch.d_out).max(1);
+        let lists = Lists::of(card, &batch.terms, n, batch.part, y_parts);
         let gathered = Gathered {
             sums: card.room(lists.most * (batch.centre.len() + batch.d_out + 1)),
             lists,
-            y: [0, 1, 2].map(|i| y(i).unwrap_or_else(|| absent.clone())),
-            kinds: Kinds { terms: terms.len(), has_y },
+            y_rows: y_parts * batch.part,
+            parts: batch.terms.iter().any(|term| term.y != Some(0)),
             through: card.room(n),
             batch,
         };
@@ -81,12 +79,11 @@ impl Gathered {
         if lists.most == 0 {
             return;
         }
-        let [y0, y1, y2] = &self.y;
         segment_sums::launch::<R>(
             card.client(),
             cubes(lists.most * strips),
             units(THREADS as u32),
-            address([&self.batch.x, y0, y1, y2, &self.sums]),
+            address([&self.batch.x, &self.batch.y, &self.sums]),
             lists.starts.arg(),
             lists.segments.arg(),
             lists.owners.arg(),
@@ -95,16 +92,15 @@ impl Gathered {
             lists.encoder.arg(),
             self.batch.x.arg(),
             self.batch.centre.arg(),
-            y0.arg(),
-            y1.arg(),
-            y2.arg(),
+            self.batch.y.arg(),
             self.sums.arg(),
             lists.segments.len() - 1,
             lists.segment,
-            self.batch.rows,
+            self.batch.part,
+            self.y_rows,
             d_in,
             d_out,
-            self.kinds,
+            self.parts,
         );
     }
 
@@ -136,16 +132,15 @@ fn segment_sums(
     encoder: &Array<f32>,
     x: &Array<f32>,
     centre: &Array<f32>,
-    y0: &Array<f32>,
-    y1: &Array<f32>,
-    y2: &Array<f32>,
+    y: &Array<f32>,
     sums: &mut Array<f32>,
     n: usize,
     segment: usize,
-    batch: usize,
+    part: usize,
+    y_rows: usize,
     d_in: usize,
     d_out: usize,
-    #[comptime] kinds: Kinds,
+    #[comptime] parts: bool,
 ) {
     let of_encoder = (d_in + STRIP - 1) / STRIP;
     let strips = of_encoder + (d_out + STRIP - 1) / STRIP;
@@ -170,15 +165,15 @@ fn segment_sums(
             weight += encoder[p];
             p += THREADS;
         }
-        let mut part = SharedMemory::<f32>::new(THREADS);
-        let weight = tree::total(weight, &mut part, THREADS);
+        let mut lanes = SharedMemory::<f32>::new(THREADS);
+        let weight = tree::total(weight, &mut lanes, THREADS);
         if UNIT_POS == 0 {
             sums[into + d_in + d_out] = weight;
         }
     }
     if strip < of_encoder {
         let first = strip * STRIP;
-        add_x(&mut sum, from, to, rows, encoder, x, centre, batch, first, d_in, COLUMNS, THREADS, kinds);
+        add_x(&mut sum, from, to, rows, encoder, x, centre, part, first, d_in, COLUMNS, THREADS, parts);
         #[unroll]
         for j in 0..COLUMNS {
             if is_column(first, d_in, j, THREADS) {
@@ -187,7 +182,7 @@ fn segment_sums(
         }
     } else {
         let first = (strip - of_encoder) * STRIP;
-        add_y(&mut sum, from, to, rows, decoder, y0, y1, y2, batch, first, d_out, COLUMNS, THREADS, kinds);
+        add_y(&mut sum, from, to, rows, decoder, y, y_rows, first, d_out, COLUMNS, THREADS);
         #[unroll]
         for j in 0..COLUMNS {
             if is_column(first, d_out, j, THREADS) {

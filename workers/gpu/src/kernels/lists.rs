@@ -30,8 +30,8 @@ pub struct Term {
     pub decoder: Floats,
     /// What multiplies `x − centre` in the gradient of an encoder row, `[nnz]`.
     pub encoder: Floats,
-    /// `[rows, d_out]`; none where no atom is concerned.
-    pub y: Option<Floats>,
+    /// The part of `y` that belongs to it; none where no atom is concerned.
+    pub y: Option<usize>,
 }
 
 /// The pairs of all terms.
@@ -39,7 +39,8 @@ pub struct Term {
 pub(super) struct Lists {
     /// Where each latent's list begins, and how many pairs there are, `[n + 1]`.
     pub(super) starts: Ints,
-    /// Row of every pair, plus `rows` times the number of its term, `[pairs]`.
+    /// Row of every pair in `y`: that in the batch, plus the rows of all parts before its own, or of all parts if
+    /// it has none, `[pairs]`.
     pub(super) rows: Ints,
     /// Weights of every pair, `[pairs]`.
     pub(super) decoder: Floats,
@@ -56,8 +57,14 @@ pub(super) struct Lists {
 }
 
 impl Lists {
-    /// The pairs of `terms` for `n` latents, each term with a code of `rows` rows.
-    pub(super) fn of<R: Runtime>(card: &Card<R>, terms: &[Term], n: usize, rows: usize) -> Self {
+    /// The pairs of `terms` for `n` latents, with `parts` parts of `part` rows in `y`.
+    pub(super) fn of<R: Runtime>(
+        card: &Card<R>,
+        terms: &[Term],
+        n: usize,
+        part: usize,
+        parts: usize,
+    ) -> Self {
         let pairs = terms.iter().map(|term| term.encoder.len()).sum();
         let mut before: Vec<Ints> = Vec::new();
         for term in terms {
@@ -74,7 +81,8 @@ impl Lists {
         let lists =
             Lists { starts, rows: card.room(pairs), decoder, encoder, segment, most, segments, owners };
         for (number, term) in terms.iter().enumerate() {
-            lists.fill(card, term, number.checked_sub(1).map(|earlier| &before[earlier]), number * rows);
+            let first_row = term.y.unwrap_or(parts) * part;
+            lists.fill(card, term, number.checked_sub(1).map(|earlier| &before[earlier]), first_row);
         }
         lists
     }

@@ -30,7 +30,7 @@ pub struct Residual {
 }
 
 /// What `codes` with `values` (`[nnz]`) leave of `target` (`[rows, d]`) less `offset` (`[d]`), given the
-/// atoms `w_dec` (`[n, d]`). Pairs are subtracted in their order.
+/// atoms `w_dec` (`[n, d]`). Pairs are subtracted in their order. Written to `e`, as large as `target`.
 pub fn residual<R: Runtime>(
     card: &Card<R>,
     target: &Floats,
@@ -38,9 +38,10 @@ pub fn residual<R: Runtime>(
     codes: &CodesOnCard,
     values: &Floats,
     w_dec: &Floats,
+    e: Floats,
 ) -> Residual {
     let (rows, nnz) = (codes.rows(), codes.nnz());
-    let left = Residual { e: card.room(target.len()), along_atoms: card.room(nnz), squares: card.room(rows) };
+    let left = Residual { e, along_atoms: card.room(nnz), squares: card.room(rows) };
     if rows == 0 {
         return left;
     }

@@ -1,4 +1,4 @@
-//! Some rows of a matrix, beside each other: the encoder rows of dead latents.
+//! Some rows of a matrix, beside each other: the encoder rows of dead latents. Rows that move.
 
 use cubecl::prelude::*;
 
@@ -28,6 +28,29 @@ pub fn gather<R: Runtime>(card: &Card<R>, from: &Floats, d: usize, list: &Ints) 
         );
     }
     into
+}
+
+/// Copies `from` to the front of `into`, which is at least as long.
+pub fn copy<R: Runtime>(card: &Card<R>, from: &Floats, into: &Floats) {
+    if !from.is_empty() {
+        copy_numbers::launch::<R>(
+            card.client(),
+            cubes(from.len().div_ceil(THREADS)),
+            units(THREADS as u32),
+            address([into]),
+            from.arg(),
+            into.arg(),
+            from.len(),
+        );
+    }
+}
+
+#[cube(launch, address_type = "dynamic")]
+fn copy_numbers(from: &Array<f32>, into: &mut Array<f32>, len: usize) {
+    let i = CUBE_POS * THREADS + UNIT_POS as usize;
+    if i < len {
+        into[i] = from[i];
+    }
 }
 
 #[cube(launch, address_type = "dynamic")]

@@ -2,15 +2,6 @@
 
 use cubecl::prelude::*;
 
-use super::gather::TERMS;
-
-/// Which terms have a `y`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Kinds {
-    pub(super) terms: usize,
-    pub(super) has_y: [bool; TERMS],
-}
-
 /// How the columns of a row are spread over the threads of a cube: thread `t` has `t`, `t + threads`, …
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Spread {
@@ -99,7 +90,8 @@ pub(super) fn add_segments(
     }
 }
 
-/// `sum += Σ weight·(x[row] − centre)` of the pairs from `from` to `to`, in order.
+/// `sum += Σ weight·(x[row] − centre)` of the pairs from `from` to `to`, in order. With `parts`, rows begin
+/// again after every `part`.
 #[cube]
 pub(super) fn add_x(
     sum: &mut Array<f32>,
@@ -109,12 +101,12 @@ pub(super) fn add_x(
     weights: &Array<f32>,
     x: &Array<f32>,
     centre: &Array<f32>,
-    batch: usize,
+    part: usize,
     first: usize,
     d: usize,
     #[comptime] columns: usize,
     #[comptime] threads: usize,
-    #[comptime] kinds: Kinds,
+    #[comptime] parts: bool,
 ) {
     let mut less = Array::<f32>::new(columns);
     #[unroll]
@@ -123,8 +115,8 @@ pub(super) fn add_x(
     }
     for p in from..to {
         let mut row = rows[p] as usize;
-        if comptime!(kinds.terms > 1) {
-            row = row % batch;
+        if parts {
+            row = row % part;
         }
         let weight = weights[p];
         #[unroll]
@@ -134,7 +126,7 @@ pub(super) fn add_x(
     }
 }
 
-/// `sum += Σ weight·y[row]` of the pairs from `from` to `to`, in order, each of the `y` of its term.
+/// `sum += Σ weight·y[row]` of the pairs from `from` to `to`, in order; beyond `y_rows` there is nothing.
 #[cube]
 pub(super) fn add_y(
     sum: &mut Array<f32>,
@@ -142,49 +134,20 @@ pub(super) fn add_y(
     to: usize,
     rows: &Array<u32>,
     weights: &Array<f32>,
-    y0: &Array<f32>,
-    y1: &Array<f32>,
-    y2: &Array<f32>,
-    batch: usize,
+    y: &Array<f32>,
+    y_rows: usize,
     first: usize,
     d: usize,
     #[comptime] columns: usize,
     #[comptime] threads: usize,
-    #[comptime] kinds: Kinds,
 ) {
     for p in from..to {
         let (row, weight) = (rows[p] as usize, weights[p]);
-        if comptime!(kinds.has_y[0]) {
-            if row < batch {
-                add_row(sum, weight, y0, row, first, d, columns, threads);
+        if row < y_rows {
+            #[unroll]
+            for j in 0..columns {
+                sum[j] = fma(weight, y[row * d + column(first, d, j, threads)], sum[j]);
             }
         }
-        if comptime!(kinds.has_y[1]) {
-            if row >= batch && row < batch * 2 {
-                add_row(sum, weight, y1, row - batch, first, d, columns, threads);
-            }
-        }
-        if comptime!(kinds.has_y[2]) {
-            if row >= batch * 2 {
-                add_row(sum, weight, y2, row - batch * 2, first, d, columns, threads);
-            }
-        }
-    }
-}
-
-#[cube]
-fn add_row(
-    sum: &mut Array<f32>,
-    weight: f32,
-    y: &Array<f32>,
-    row: usize,
-    first: usize,
-    d: usize,
-    #[comptime] columns: usize,
-    #[comptime] threads: usize,
-) {
-    #[unroll]
-    for j in 0..columns {
-        sum[j] = fma(weight, y[row * d + column(first, d, j, threads)], sum[j]);
     }
 }

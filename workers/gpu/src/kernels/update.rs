@@ -11,7 +11,7 @@ use super::{
     columns,
     gather::Gathered,
     residual::address,
-    spread::{Kinds, Spread, add_segments, add_x, add_y, column, is_column, load},
+    spread::{Spread, add_segments, add_x, add_y, column, is_column, load},
     tree,
 };
 use crate::{
@@ -48,7 +48,7 @@ struct Form {
     has_bias: bool,
     has_pull: bool,
     unit_norm: bool,
-    kinds: Kinds,
+    parts: bool,
 }
 
 /// `Σ_latents through·w_enc`, `[d_in]`: what the gradient of `b_dec` is less by where `b_dec` is subtracted
@@ -68,7 +68,7 @@ pub fn step<R: Runtime>(
     constants: &Constants,
     unit_norm: bool,
 ) {
-    let Gathered { batch, lists, y: [y0, y1, y2], .. } = gathered;
+    let Gathered { batch, lists, .. } = gathered;
     let Latents { w_enc, b_enc, w_dec } = latents;
     let (n, d_in, d_out) = (b_enc.value.len(), batch.centre.len(), batch.d_out);
     let spread = Spread::of(d_in.max(d_out));
@@ -80,14 +80,14 @@ pub fn step<R: Runtime>(
         has_bias: beside.bias.is_some(),
         has_pull: beside.pull.is_some(),
         unit_norm,
-        kinds: gathered.kinds,
+        parts: gathered.parts,
     };
     let absent: Floats = card.room(1);
     step_latents::launch::<R>(
         card.client(),
         cubes(n),
         spread.units(),
-        address([&batch.x, y0, y1, y2, &gathered.sums, &w_enc.value, &w_dec.value]),
+        address([&batch.x, &batch.y, &gathered.sums, &w_enc.value, &w_dec.value]),
         lists.starts.arg(),
         lists.segments.arg(),
         lists.rows.arg(),
@@ -95,9 +95,7 @@ pub fn step<R: Runtime>(
         lists.encoder.arg(),
         batch.x.arg(),
         batch.centre.arg(),
-        y0.arg(),
-        y1.arg(),
-        y2.arg(),
+        batch.y.arg(),
         gathered.sums.arg(),
         gathered.through.arg(),
         beside.bias.unwrap_or(&absent).arg(),
@@ -113,7 +111,8 @@ pub fn step<R: Runtime>(
         w_dec.v.arg(),
         constants.arg(),
         n,
-        batch.rows,
+        batch.part,
+        gathered.y_rows,
         d_in,
         d_out,
         form,
@@ -129,9 +128,7 @@ fn step_latents(
     encoder: &Array<f32>,
     x: &Array<f32>,
     centre: &Array<f32>,
-    y0: &Array<f32>,
-    y1: &Array<f32>,
-    y2: &Array<f32>,
+    y: &Array<f32>,
     sums: &Array<f32>,
     through: &Array<f32>,
     bias: &Array<f32>,
@@ -147,7 +144,8 @@ fn step_latents(
     w_dec_v: &mut Array<f32>,
     step: Step,
     n: usize,
-    batch: usize,
+    part: usize,
+    y_rows: usize,
     d_in: usize,
     d_out: usize,
     #[comptime] form: Form,
@@ -164,7 +162,7 @@ fn step_latents(
     let mut g = Array::<f32>::new(columns);
     add_segments(&mut g, sums, first, last, d_in + d_out + 1, 0usize, d_in, columns, threads);
     if first == last {
-        add_x(&mut g, from, to, rows, encoder, x, centre, batch, 0usize, d_in, columns, threads, form.kinds);
+        add_x(&mut g, from, to, rows, encoder, x, centre, part, 0usize, d_in, columns, threads, form.parts);
     }
     let mut row = Array::<f32>::new(columns);
     let at = latent * d_in;
@@ -189,9 +187,7 @@ fn step_latents(
     let mut g = Array::<f32>::new(columns);
     add_segments(&mut g, sums, first, last, d_in + d_out + 1, d_in, d_out, columns, threads);
     if first == last {
-        add_y(
-            &mut g, from, to, rows, decoder, y0, y1, y2, batch, 0usize, d_out, columns, threads, form.kinds,
-        );
+        add_y(&mut g, from, to, rows, decoder, y, y_rows, 0usize, d_out, columns, threads);
     }
     let mut pulled = 0.0f32;
     if comptime!(form.has_pull) {

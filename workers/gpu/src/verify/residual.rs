@@ -45,8 +45,9 @@ fn one<R: Runtime>(card: &Card<R>, report: &mut Report, seed: u64, (d, n): (usiz
     for with_offset in [true, false] {
         let shape = format!("rows {rows} d {d} nnz {nnz} offset {with_offset}");
         poison(card, &[rows * d, nnz, rows]);
-        let found =
-            residual(card, &on_target, with_offset.then_some(&on_offset), &codes, &on_values, &on_w_dec);
+        let subtracted = with_offset.then_some(&on_offset);
+        let into = card.room(rows * d);
+        let found = residual(card, &on_target, subtracted, &codes, &on_values, &on_w_dec, into);
         let (e, dots, squares) = slow(code, &target, with_offset.then_some(&offset), &values, &w_dec, d);
         report.close("residual", shape.clone(), &super::read(card, &found.e), &e, TOLERANCE);
         report.close("along atoms", shape.clone(), &super::read(card, &found.along_atoms), &dots, TOLERANCE);

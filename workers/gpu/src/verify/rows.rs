@@ -1,4 +1,4 @@
-//! Gathered rows against a loop.
+//! Gathered rows against a loop, moved ones against themselves.
 
 use super::{Report, numbers::on_card, read};
 use crate::{Runtime, card::Card, kernels::rows};
@@ -11,5 +11,8 @@ pub(super) fn check<R: Runtime>(card: &Card<R>, report: &mut Report) {
         let expected: Vec<f32> =
             list.iter().flat_map(|&row| from[row as usize * d..][..d].iter().copied()).collect();
         report.equal("rows", format!("{n} x {d}, every {step}"), &read(card, &found), &expected);
+        let moved = card.upload(&vec![f32::NAN; from.len() + 9]);
+        rows::copy(card, &there, &moved);
+        report.equal("moved", format!("{n} x {d}"), &read(card, &moved.part(0, from.len())), &from);
     }
 }

@@ -33,7 +33,7 @@ struct Case {
     unit_norm: bool,
 }
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 10] = [
     Case { rows: 1, n: 1, d_in: 1, d_out: 1, terms: &[(1, true)], beside: false, unit_norm: false },
     Case { rows: 9, n: 5, d_in: 7, d_out: 7, terms: &[(3, true)], beside: true, unit_norm: true },
     Case { rows: 40, n: 30, d_in: 389, d_out: 389, terms: &[(9, true)], beside: false, unit_norm: true },
@@ -55,6 +55,15 @@ const CASES: [Case; 9] = [
         d_in: 20,
         d_out: 33,
         terms: &[(4, true), (3, false), (5, true)],
+        beside: true,
+        unit_norm: true,
+    },
+    Case {
+        rows: 29,
+        n: 11,
+        d_in: 18,
+        d_out: 21,
+        terms: &[(2, true), (3, true), (1, false), (4, true), (2, true), (0, true), (3, true)],
         beside: true,
         unit_norm: true,
     },
@@ -194,6 +203,11 @@ impl Data {
     }
 }
 
+/// Rows that parts have more than the batch.
+fn seam(case: &Case) -> usize {
+    case.rows % 3
+}
+
 /// Value and moments of `w_enc`, `b_enc` and `w_dec` after three steps; `through` and what it makes of the
 /// encoder before the last of them.
 fn on_card<R: Runtime>(card: &Card<R>, case: &Case, data: &Data) -> ([[Vec<f32>; 3]; 3], Vec<f32>, Vec<f32>) {
@@ -202,21 +216,31 @@ fn on_card<R: Runtime>(card: &Card<R>, case: &Case, data: &Data) -> ([[Vec<f32>;
         Parameter { value: card.upload(&data.start[i]), m: card.upload(&zeros), v: card.upload(&zeros) }
     };
     let latents = Latents { w_enc: start(0), b_enc: start(1), w_dec: start(2) };
-    let term = |(code, decoder, encoder, y): &(Csr, Vec<f32>, Vec<f32>, Option<Vec<f32>>)| {
+    // Between the rows of a part and the next part lies what nobody should read.
+    let (part, mut stacked) = (case.rows + seam(case), Vec::new());
+    let mut term = |(code, decoder, encoder, y): &(Csr, Vec<f32>, Vec<f32>, Option<Vec<f32>>)| {
         let codes = CodesOnCard::upload(card, &code.offsets, &code.latents);
+        let y = y.as_ref().map(|y| {
+            let number = stacked.len() / (part * case.d_out);
+            stacked.extend_from_slice(y);
+            stacked.resize((number + 1) * part * case.d_out, f32::NAN);
+            number
+        });
         Term {
             by_latent: by_latent(card, &codes, case.n),
             decoder: card.upload(decoder),
             encoder: card.upload(encoder),
-            y: y.as_ref().map(|y| card.upload(y)),
+            y,
         }
     };
+    let terms = data.terms.iter().map(&mut term).collect();
     let batch = Batch {
-        rows: case.rows,
         x: card.upload(&data.x),
         centre: card.upload(&data.centre),
         d_out: case.d_out,
-        terms: data.terms.iter().map(term).collect(),
+        y: card.upload(&stacked),
+        part,
+        terms,
     };
     let (bias, pull) = (card.upload(&data.bias), card.upload(&data.pull));
     let beside = Beside { bias: case.beside.then_some(&bias), pull: case.beside.then_some(&pull) };
