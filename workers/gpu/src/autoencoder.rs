@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use atomflow_workers::{
-    card::{Against, CardGradient, CardResidual, CardRows, CardTerm, OnCard, Precision},
+    card::{Against, CardGradient, CardNested, CardResidual, CardRows, CardTerm, OnCard, Precision},
     codes::Codes,
     kernels::{
         adam::AdamStep,
@@ -27,6 +27,7 @@ use crate::{
         columns,
         gather::{Batch, Gathered},
         lists::Term,
+        nested::{self, Prefixes},
         residual, rows,
         update::{self, Beside, Latents},
     },
@@ -137,7 +138,8 @@ impl<R: Runtime> Autoencoder<R> {
             Against::Target => (begun(state)?.target.clone(), Some(&state.b_dec.value)),
             Against::Rows(rows) => (state.stack.find(rows)?, None),
         };
-        let (there, values, w_dec) = (self.there(codes)?, self.card.upload(values), &state.latents.w_dec.value);
+        let (there, values, w_dec) =
+            (self.there(codes)?, self.card.upload(values), &state.latents.w_dec.value);
         let left = residual::residual(&self.card, &target, offset, &there, &values, w_dec, e);
         let sums = columns::sums(&self.card, &left.e, state.b_dec.value.len());
         let squares = self.card.download(&left.squares)?;
@@ -147,18 +149,48 @@ impl<R: Runtime> Autoencoder<R> {
         Ok(CardResidual { e: rows, along_atoms, moments })
     }
 
+    fn left_nested(
+        &self,
+        state: &mut State,
+        codes: &Codes,
+        values: &[f32],
+        (ends, weights): (&[usize], &[f32]),
+    ) -> Result<CardNested, Lost> {
+        let (card, d) = (&self.card, state.b_dec.value.len());
+        let (suffixes, sums) = state.stack.extend(card, ends.len());
+        let (there, values) = (self.there(codes)?, card.upload(values));
+        let ends = ends.iter().map(|&end| counted(end)).collect::<Result<Vec<u32>, Lost>>()?;
+        let prefixes = Prefixes { ends: &ends, weights, part: state.stack.part() };
+        let (target, offset, w_dec) = (&begun(state)?.target, &state.b_dec.value, &state.latents.w_dec.value);
+        let left = nested::nested(card, target, offset, &there, &values, w_dec, &prefixes, &sums);
+        let column_sums = |rows: Option<&CardRows>| match rows {
+            Some(rows) => Ok(wide(&card.download(&columns::sums(card, &state.stack.find(rows)?, d))?)),
+            None => Ok(vec![0.0; d]),
+        };
+        let squares = card.download(&left.squares)?;
+        let squared_errors: Vec<f64> = squares.chunks(there.rows().max(1)).map(total).collect();
+        let squared_norm = squared_errors.last().copied().unwrap_or_default();
+        Ok(CardNested {
+            moments: Moments { squared_norm, column_sums: column_sums(suffixes.last())? },
+            column_sums: column_sums(suffixes.first())?,
+            along_atoms: card.download(&left.along_atoms)?,
+            suffixes,
+            squared_errors,
+        })
+    }
+
     fn there(&self, codes: &Codes) -> Result<CodesOnCard, Lost> {
-        let position = |&at: &usize| u32::try_from(at).map_err(|_| Lost("more than 2³² pairs".to_owned()));
-        let offsets = codes.offsets.iter().map(position).collect::<Result<Vec<u32>, Lost>>()?;
+        let offsets = codes.offsets.iter().map(|&at| counted(at)).collect::<Result<Vec<u32>, Lost>>()?;
         Ok(CodesOnCard::upload(&self.card, &offsets, &codes.latents))
     }
 
     fn term(&self, state: &State, term: &CardTerm) -> Result<Term, Lost> {
+        let y = |(end, y): &(usize, CardRows)| Ok((counted(*end)?, state.stack.number(y)?));
         Ok(Term {
             by_latent: by_latent(&self.card, &self.there(&term.codes)?, state.latents.b_enc.value.len()),
             decoder: self.card.upload(&term.decoder),
             encoder: self.card.upload(&term.encoder),
-            y: term.y.as_ref().map(|y| state.stack.number(y)).transpose()?,
+            y: term.y.iter().map(y).collect::<Result<_, Lost>>()?,
         })
     }
 
@@ -266,11 +298,26 @@ impl<R: Runtime> OnCard for Autoencoder<R> {
         })
     }
 
+    fn nested(&self, codes: &Codes, values: &[f32], ends: &[usize], weights: &[f32]) -> CardNested {
+        let mut state = self.state();
+        let (d, left) =
+            (state.b_dec.value.len(), self.left_nested(&mut state, codes, values, (ends, weights)));
+        drop(state);
+        self.losses.or_else(left, || CardNested {
+            suffixes: vec![CardRows(std::sync::Arc::new(())); ends.len()],
+            along_atoms: vec![f32::NAN; values.len()],
+            squared_errors: vec![f64::NAN; ends.len()],
+            moments: Moments { squared_norm: f64::NAN, column_sums: vec![f64::NAN; d] },
+            column_sums: vec![f64::NAN; d],
+        })
+    }
+
     fn along(&self, y: &CardRows, codes: &Codes) -> Vec<f32> {
         let state = self.state();
         let along = || {
             let there = self.there(codes)?;
-            let along = residual::along(&self.card, &state.stack.find(y)?, &there, &state.latents.w_dec.value);
+            let along =
+                residual::along(&self.card, &state.stack.find(y)?, &there, &state.latents.w_dec.value);
             self.card.download(&along)
         };
         self.losses.or_else(along(), || vec![f32::NAN; codes.nnz()])
@@ -350,6 +397,10 @@ impl<R: Runtime> Autoencoder<R> {
 
 fn begun(state: &State) -> Result<&Rows, Lost> {
     state.rows.as_ref().ok_or_else(|| Lost("no batch has begun".to_owned()))
+}
+
+fn counted(at: usize) -> Result<u32, Lost> {
+    u32::try_from(at).map_err(|_| Lost("more than 2³² pairs or latents".to_owned()))
 }
 
 fn constants(adam: &AdamStep<f32>) -> Constants {

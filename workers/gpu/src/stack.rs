@@ -1,5 +1,6 @@
 //! Residuals of a batch, one part behind the other in one buffer: a kernel that sums over the terms of a loss
-//! reads those of all, however many there are, and none is copied to it.
+//! reads those of all, however many there are, and none is copied to it. A part that nobody holds any more is given
+//! out again.
 
 use std::sync::Arc;
 
@@ -21,8 +22,8 @@ pub(crate) struct Stack {
     d: usize,
     /// Rows of the batch.
     rows: usize,
-    /// Parts of the batch so far.
-    parts: usize,
+    /// Parts of the batch so far, as they were given out.
+    parts: Vec<CardRows>,
     /// Number of the batch.
     batch: u64,
 }
@@ -37,12 +38,13 @@ struct Part {
 impl Stack {
     /// No part yet, of rows of `d`.
     pub(crate) fn new<R: Runtime>(card: &Card<R>, d: usize) -> Self {
-        Stack { room: card.room(0), d, rows: 0, parts: 0, batch: 0 }
+        Stack { room: card.room(0), d, rows: 0, parts: Vec::new(), batch: 0 }
     }
 
     /// Begins a batch; parts of earlier ones are gone, their memory is kept.
     pub(crate) fn begin(&mut self, rows: usize) {
-        (self.rows, self.parts, self.batch) = (rows, 0, self.batch + 1);
+        (self.rows, self.batch) = (rows, self.batch + 1);
+        self.parts.clear();
     }
 
     /// Rows of the batch.
@@ -57,15 +59,31 @@ impl Stack {
 
     /// All parts, `[parts · part, d]`.
     pub(crate) fn all(&self) -> Floats {
-        self.room.part(0, self.parts * self.part() * self.d)
+        self.room.part(0, self.parts.len() * self.part() * self.d)
     }
 
     /// One more part with anything in it, and where it lies.
     pub(crate) fn push<R: Runtime>(&mut self, card: &Card<R>) -> (CardRows, Floats) {
-        let number = self.parts;
-        self.reserve(card, number + 1);
-        self.parts += 1;
-        (CardRows(Arc::new(Part { batch: self.batch, number })), self.lines(number))
+        let free = self.parts.iter().position(|part| Arc::strong_count(&part.0) == 1);
+        let number = free.unwrap_or(self.parts.len());
+        if free.is_none() {
+            self.append(card, 1);
+        }
+        (self.parts[number].clone(), self.lines(number))
+    }
+
+    /// So many more parts one behind the other with anything in them, and where they lie.
+    pub(crate) fn extend<R: Runtime>(&mut self, card: &Card<R>, count: usize) -> (Vec<CardRows>, Floats) {
+        let (first, size) = (self.parts.len(), self.part() * self.d);
+        self.append(card, count);
+        (self.parts[first..].to_vec(), self.room.part(first * size, count * size))
+    }
+
+    fn append<R: Runtime>(&mut self, card: &Card<R>, count: usize) {
+        let (first, batch) = (self.parts.len(), self.batch);
+        self.reserve(card, first + count);
+        let parts = (first..first + count).map(|number| CardRows(Arc::new(Part { batch, number })));
+        self.parts.extend(parts);
     }
 
     /// Room for so many parts. What is there already moves if it has to: a learner's first steps find out how

@@ -192,6 +192,21 @@ pub struct CardResidual {
     pub moments: Moments,
 }
 
+/// What prefixes of a dictionary leave unexplained, on a card: see [`crate::kernels::nested::Nested`].
+#[derive(Debug, Clone)]
+pub struct CardNested {
+    /// Per prefix: the weighted sum of what it and those behind it leave, `[rows, d_out]`.
+    pub suffixes: Vec<CardRows>,
+    /// Per pair: `⟨suffix of the first prefix that has it, atom⟩`.
+    pub along_atoms: Vec<f32>,
+    /// `Σ‖e_j‖²` of each prefix.
+    pub squared_errors: Vec<f64>,
+    /// Of the residual of all latents.
+    pub moments: Moments,
+    /// Column sums of the first suffix, `[d_out]`.
+    pub column_sums: Vec<f64>,
+}
+
 /// Pairs that take part in the gradient: each adds `decoder·y` to the gradient of its atom and
 /// `encoder·(x − b_dec)` to that of its encoder row.
 #[derive(Debug, Clone)]
@@ -202,8 +217,8 @@ pub struct CardTerm {
     pub decoder: Vec<f32>,
     /// What multiplies `x − b_dec`, per pair.
     pub encoder: Vec<f32>,
-    /// `[rows, d_out]`; none where no atom is concerned.
-    pub y: Option<CardRows>,
+    /// `[rows, d_out]`, each for the latents from the end of the one before to its own; no atom beyond is concerned.
+    pub y: Vec<(usize, CardRows)>,
 }
 
 /// What the gradient of a batch has beside its pairs.
@@ -235,6 +250,10 @@ pub trait OnCard: Send + Sync + Debug {
 
     /// What `codes` with `values` leave of the target or of other rows.
     fn residual(&self, against: Against, codes: &Codes, values: &[f32]) -> CardResidual;
+
+    /// What the latents of `codes` below each of `ends` leave of the target: their `weights` are relative to the
+    /// last, which is 1, and whose prefix has all latents.
+    fn nested(&self, codes: &Codes, values: &[f32], ends: &[usize], weights: &[f32]) -> CardNested;
 
     /// `⟨y, atom⟩` of every pair of a code.
     fn along(&self, y: &CardRows, codes: &Codes) -> Vec<f32>;

@@ -6,17 +6,20 @@
 //! data parallelism the traffic is about `0.6·rows/n_latents` of it, so this wins once there are more latents
 //! than rows in a batch.
 
+mod passing;
+
 use std::{ops::Range, sync::Arc};
 
 use rayon::prelude::*;
 
-use super::{Against, Card, CardGradient, CardResidual, CardRows, CardTerm, Encodes, OnCard, Precision};
+use super::{
+    Against, Card, CardGradient, CardNested, CardResidual, CardRows, CardTerm, Encodes, OnCard, Precision,
+};
 use crate::{
     codes::Codes,
     kernels::{
         adam::AdamStep,
         encode::{Among, Screening, Selected, Selection},
-        lanes::Moments,
     },
     skeleton::{
         FrozenParameters, Inference,
@@ -93,19 +96,31 @@ type Everywhere = Vec<CardRows>;
 impl Shard {
     /// The pairs of a code whose latents are here, by their numbers here, and where they stand in the code.
     fn own(&self, codes: &Codes) -> (Codes, Vec<usize>) {
-        let Range { start, end } = self.latents;
-        let (mut own, mut places) = (Codes::new(end - start), Vec::new());
+        self.own_among(codes, &(0..codes.n_latents))
+    }
+
+    /// Those of them among `latents`.
+    fn own_among(&self, codes: &Codes, latents: &Range<usize>) -> (Codes, Vec<usize>) {
+        let (first, n) = (self.latents.start, self.latents.len());
+        let Range { start, end } = self.shared(latents);
+        let (mut own, mut places) = (Codes::new(n), Vec::new());
         for row in codes.offsets.windows(2) {
             let here = &codes.latents[row[0]..row[1]];
             let from = row[0] + here.partition_point(|&latent| (latent as usize) < start);
             let to = row[0] + here.partition_point(|&latent| (latent as usize) < end);
             places.extend(from..to);
             #[allow(clippy::cast_possible_truncation, reason = "latents are counted in u32")]
-            own.latents.extend(codes.latents[from..to].iter().map(|&latent| latent - start as u32));
+            own.latents.extend(codes.latents[from..to].iter().map(|&latent| latent - first as u32));
             own.values.extend_from_slice(&codes.values[from..to]);
             own.offsets.push(own.latents.len());
         }
         (own, places)
+    }
+
+    /// Which of `latents` are here.
+    fn shared(&self, latents: &Range<usize>) -> Range<usize> {
+        let start = latents.start.clamp(self.latents.start, self.latents.end);
+        start..latents.end.clamp(start, self.latents.end)
     }
 
     /// The latents of a list that are here, by their numbers here.
@@ -230,28 +245,11 @@ impl OnCard for Sharded {
     }
 
     fn residual(&self, against: Against, codes: &Codes, values: &[f32]) -> CardResidual {
-        let of = |pairs: &[usize]| pairs.iter().map(|&pair| values[pair]).collect::<Vec<f32>>();
-        let (mut left, mut moments) = (None::<Vec<f32>>, Moments::zero(0));
-        for (number, shard) in self.shards.iter().enumerate() {
-            let (own, places) = shard.own(codes);
-            let there = left.map(|rows| shard.on.upload(&rows));
-            let rows = match (&there, against) {
-                (Some(there), _) => there.clone(),
-                (None, Against::Rows(rows)) => at(rows, number),
-                (None, Against::Target) => CardRows(Arc::new(())),
-            };
-            let against = match (&there, against) {
-                (None, Against::Target) => Against::Target,
-                _ => Against::Rows(&rows),
-            };
-            let here = shard.on.residual(against, &own, &of(&places));
-            left = Some(shard.on.download(&here.e));
-            moments = here.moments;
-        }
-        let e = left.unwrap_or_default();
-        let e = rows_everywhere(self.each(|_, shard| shard.on.upload(&e)));
-        let along_atoms = self.along(&e, codes);
-        CardResidual { e, along_atoms, moments }
+        self.passed(against, codes, values)
+    }
+
+    fn nested(&self, codes: &Codes, values: &[f32], ends: &[usize], weights: &[f32]) -> CardNested {
+        self.passed_nested(codes, values, ends, weights)
     }
 
     fn along(&self, y: &CardRows, codes: &Codes) -> Vec<f32> {
@@ -271,7 +269,12 @@ impl OnCard for Sharded {
             let own = |term: &CardTerm| {
                 let (codes, places) = shard.own(&term.codes);
                 let of = |weights: &[f32]| places.iter().map(|&pair| weights[pair]).collect();
-                let y = term.y.as_ref().map(|y| at(y, number));
+                let mut begin = 0;
+                let here = |(end, y): &(usize, CardRows)| {
+                    let here = shard.shared(&(std::mem::replace(&mut begin, *end)..*end));
+                    (!here.is_empty()).then(|| (here.end - shard.latents.start, at(y, number)))
+                };
+                let y = term.y.iter().filter_map(here).collect();
                 CardTerm { codes, decoder: of(&term.decoder), encoder: of(&term.encoder), y }
             };
             shard.on.gather(&terms.iter().map(own).collect::<Vec<_>>())

@@ -5,6 +5,8 @@
 //! `dw_dec = Σ f·g`, `dw_enc = Σ gz·(x − b_dec)`, `db_enc = Σ gz`, `db_dec = Σ g − db_enc·w_enc`
 //! (OpenAI `sparse_autoencoder/kernels.py`).
 
+mod nested;
+
 use rayon::prelude::*;
 
 use super::{
@@ -14,13 +16,12 @@ use super::{
     rows::{Left, Rows},
 };
 use crate::{
-    card::{Against, CardTerm, OnCard},
+    card::{Against, CardRows, CardTerm, OnCard},
     codes::Codes,
     kernels::{
         Path, Real,
         encode::{Among, Encoder, Screen, Selected, Selection},
         lanes::{self, Block, LaneStarts, Moments},
-        nested::{Nested, Prefixes, nested},
         residual::{Along, Coded, Residual, along, residual, residual_of_few},
         vector,
     },
@@ -293,46 +294,6 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
         Part { codes, values, slope, e, moments, rate }
     }
 
-    /// Adds `scale·Σ_j weights[j]·Σ‖target − b_dec − values·w_dec‖²` over nested dictionaries: of the `j`-th
-    /// reconstruction only the latents below `ends[j]` take part. `ends` ascend up to the number of latents,
-    /// and the last weight is positive. The part is that of all latents.
-    pub fn reconstruct_nested(
-        &mut self,
-        (codes, values): (Codes, Vec<R>),
-        ends: &[usize],
-        weights: &[f64],
-        scale: f64,
-    ) -> (Part<R>, Vec<Vec<R>>) {
-        let p = self.step.parameters;
-        let last = weights.last().copied().unwrap_or(1.0);
-        let against_last: Vec<R> = weights.iter().map(|weight| R::of(weight / last)).collect();
-        let prefixes = Prefixes { ends, weights: &against_last };
-        let coded = Coded { codes: &codes, values: &values, w_dec: &p.w_dec.value, offset: &p.b_dec.value };
-        let rooms = ends.iter().map(|_| self.rooms.take()).collect();
-        let of = nested(self.step.path, self.step.target, &coded, prefixes, self.step.lanes, rooms);
-        let Nested { mut suffixes, along_atoms, squared_errors, moments, column_sums } = of;
-        self.report(&codes, &values, moments.squared_norm);
-        let squares = weights.iter().zip(&squared_errors).map(|(weight, square)| weight * square);
-        self.add_error(&Moments { squared_norm: squares.sum::<f64>() / last, column_sums }, scale * last);
-        let rate = R::of(-2.0 * scale * last);
-        let mut slope = along_atoms;
-        vector::scale(rate, &mut slope);
-        let e = Rows::Here(suffixes.pop().unwrap_or_default());
-        (Part { codes, values, slope, e, moments, rate }, suffixes)
-    }
-
-    /// A nested part takes part in the gradient; `suffixes` and `ends` are those of its prefixes.
-    pub fn push_nested(&mut self, part: Part<R>, suffixes: Vec<Vec<R>>, ends: &[usize]) {
-        let Part { codes, mut values, slope, e, rate, .. } = part;
-        vector::scale(rate, &mut values);
-        let mut begin = 0;
-        for (y, &end) in suffixes.into_iter().chain([e.into_here()]).zip(ends) {
-            let [decoder, encoder] = [&values, &slope];
-            self.push_term(Term::of_latents(begin..end, &codes, decoder, encoder, y));
-            begin = end;
-        }
-    }
-
     /// The residual of any target against any code.
     pub fn residual(&mut self, target: &[R], coded: &Coded<R>) -> Residual<R> {
         residual(self.step.path, target, coded, self.step.lanes, self.rooms.take())
@@ -473,8 +434,13 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
         if self.step.card.is_none() {
             return self.push_term(Term::new(&codes, &decoder, &encoder, y.into_here()));
         }
-        let [decoder, encoder] = [decoder, encoder].map(|weights| R::narrow(&weights).into_owned());
-        self.gradient.card_terms.push(CardTerm { codes, decoder, encoder, y: y.card().cloned() });
+        let y = y.card().map(|y| (codes.n_latents, y.clone()));
+        self.push_card_term(codes, [&decoder, &encoder], y.into_iter().collect());
+    }
+
+    fn push_card_term(&mut self, codes: Codes, weights: [&[R]; 2], y: Vec<(usize, CardRows)>) {
+        let [decoder, encoder] = weights.map(|weights| R::narrow(weights).into_owned());
+        self.gradient.card_terms.push(CardTerm { codes, decoder, encoder, y });
     }
 
     /// A part whose atoms are held fixed: only the encoder learns from it.

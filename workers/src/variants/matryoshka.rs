@@ -98,6 +98,10 @@ impl LearnerConfig for Matryoshka {
     fn k(&self) -> Option<usize> {
         None
     }
+
+    fn cpu_only(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 impl Matryoshka {

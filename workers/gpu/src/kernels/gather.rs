@@ -64,7 +64,7 @@ impl Gathered {
             sums: card.room(lists.most * (batch.centre.len() + batch.d_out + 1)),
             lists,
             y_rows: y_parts * batch.part,
-            parts: batch.terms.iter().any(|term| term.y != Some(0)),
+            parts: batch.terms.iter().any(|term| term.y.len() != 1 || term.y[0].1 > 0),
             through: card.room(n),
             batch,
         };

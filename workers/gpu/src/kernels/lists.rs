@@ -30,8 +30,8 @@ pub struct Term {
     pub decoder: Floats,
     /// What multiplies `x − centre` in the gradient of an encoder row, `[nnz]`.
     pub encoder: Floats,
-    /// The part of `y` that belongs to it; none where no atom is concerned.
-    pub y: Option<usize>,
+    /// Parts of `y`, each for the latents from the end of the one before to its own; no atom beyond is concerned.
+    pub y: Vec<(u32, usize)>,
 }
 
 /// The pairs of all terms.
@@ -81,20 +81,22 @@ impl Lists {
         let lists =
             Lists { starts, rows: card.room(pairs), decoder, encoder, segment, most, segments, owners };
         for (number, term) in terms.iter().enumerate() {
-            let first_row = term.y.unwrap_or(parts) * part;
-            lists.fill(card, term, number.checked_sub(1).map(|earlier| &before[earlier]), first_row);
+            let parts = term.y.iter().map(|&(_, part)| part).chain([parts]);
+            #[allow(clippy::cast_possible_truncation, reason = "positions of rows are 32 bits")]
+            let first_rows: Vec<u32> = parts.map(|number| (number * part) as u32).collect();
+            lists.fill(card, term, number.checked_sub(1).map(|earlier| &before[earlier]), &first_rows);
         }
         lists
     }
 
     /// Puts the pairs of a term where they belong, behind those of earlier terms, whose lists begin at
-    /// `before`.
-    fn fill<R: Runtime>(&self, card: &Card<R>, term: &Term, before: Option<&Ints>, first_row: usize) {
+    /// `before`. `first_rows` are those of its parts in `y`, and what stands for none.
+    fn fill<R: Runtime>(&self, card: &Card<R>, term: &Term, before: Option<&Ints>, first_rows: &[u32]) {
         let (pairs, by_latent) = (term.encoder.len(), &term.by_latent);
         if pairs == 0 {
             return;
         }
-        let absent = card.room(1);
+        let (absent, ends): (Ints, Vec<u32>) = (card.room(1), term.y.iter().map(|&(end, _)| end).collect());
         fill_term::launch::<R>(
             card.client(),
             cubes(pairs.div_ceil(THREADS)),
@@ -107,11 +109,13 @@ impl Lists {
             term.encoder.arg(),
             self.starts.arg(),
             before.unwrap_or(&absent).arg(),
+            card.upload(&ends).arg(),
+            card.upload(first_rows).arg(),
             self.rows.arg(),
             self.decoder.arg(),
             self.encoder.arg(),
             pairs,
-            first_row,
+            ends.len(),
             before.is_some(),
         );
     }
@@ -183,11 +187,13 @@ fn fill_term(
     encoder: &Array<f32>,
     all_starts: &Array<u32>,
     before: &Array<u32>,
+    ends: &Array<u32>,
+    first_rows: &Array<u32>,
     into_rows: &mut Array<u32>,
     into_decoder: &mut Array<f32>,
     into_encoder: &mut Array<f32>,
     count: usize,
-    first_row: usize,
+    parts: usize,
     #[comptime] has_before: bool,
 ) {
     let at = CUBE_POS * THREADS + UNIT_POS as usize;
@@ -198,7 +204,13 @@ fn fill_term(
         if has_before {
             to += before[latent + 1] - before[latent];
         }
-        into_rows[to as usize] = rows[at] + first_row as u32;
+        let mut part = 0usize;
+        for earlier in 0..parts {
+            if latent as u32 >= ends[earlier] {
+                part = earlier + 1;
+            }
+        }
+        into_rows[to as usize] = rows[at] + first_rows[part];
         into_decoder[to as usize] = decoder[pair];
         into_encoder[to as usize] = encoder[pair];
     }

@@ -27,6 +27,7 @@ pub mod factors;
 pub mod gather;
 pub mod lists;
 mod long;
+pub mod nested;
 mod order;
 mod passing;
 pub mod peak;

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Pairs whose dot products are summed at once.
-const PAIRS: usize = 8;
+pub(super) const PAIRS: usize = 8;
 
 /// What a code leaves.
 #[derive(Debug, Clone)]
@@ -185,7 +185,7 @@ fn along_rows(
 
 /// `⟨row, atom⟩` of the pairs from `start` to `end`, given the columns of this thread, zero beyond the row.
 #[cube]
-fn dots(
+pub(super) fn dots(
     row: &Array<f32>,
     start: usize,
     end: usize,

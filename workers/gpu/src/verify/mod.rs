@@ -12,6 +12,7 @@ mod best;
 mod by_latent;
 mod collect;
 mod columns;
+mod nested;
 mod numbers;
 mod product;
 mod residual;
@@ -73,6 +74,7 @@ pub fn all<R: Runtime>(card: &Card<R>) -> Report {
     tensor_product::check(card, &mut report);
     rows::check(card, &mut report);
     residual::check(card, &mut report);
+    nested::check(card, &mut report);
     columns::check(card, &mut report);
     by_latent::check(card, &mut report);
     adam::check(card, &mut report);

@@ -27,34 +27,26 @@ struct Case {
     n: usize,
     d_in: usize,
     d_out: usize,
-    /// The most pairs of a row in each term, and whether it has a `y`.
-    terms: &'static [(usize, bool)],
+    /// The most pairs of a row in each term, and how many parts of `y` it has.
+    terms: &'static [(usize, usize)],
     beside: bool,
     unit_norm: bool,
 }
 
 const CASES: [Case; 10] = [
-    Case { rows: 1, n: 1, d_in: 1, d_out: 1, terms: &[(1, true)], beside: false, unit_norm: false },
-    Case { rows: 9, n: 5, d_in: 7, d_out: 7, terms: &[(3, true)], beside: true, unit_norm: true },
-    Case { rows: 40, n: 30, d_in: 389, d_out: 389, terms: &[(9, true)], beside: false, unit_norm: true },
-    Case {
-        rows: 33,
-        n: 20,
-        d_in: 31,
-        d_out: 130,
-        terms: &[(7, true), (4, true)],
-        beside: true,
-        unit_norm: true,
-    },
-    Case { rows: 21, n: 9, d_in: 600, d_out: 5, terms: &[(4, false)], beside: true, unit_norm: false },
-    Case { rows: 12, n: 6, d_in: 16, d_out: 16, terms: &[(0, true)], beside: true, unit_norm: true },
+    Case { rows: 1, n: 1, d_in: 1, d_out: 1, terms: &[(1, 1)], beside: false, unit_norm: false },
+    Case { rows: 9, n: 5, d_in: 7, d_out: 7, terms: &[(3, 1)], beside: true, unit_norm: true },
+    Case { rows: 40, n: 30, d_in: 389, d_out: 389, terms: &[(9, 1)], beside: false, unit_norm: true },
+    Case { rows: 33, n: 20, d_in: 31, d_out: 130, terms: &[(7, 1), (4, 1)], beside: true, unit_norm: true },
+    Case { rows: 21, n: 9, d_in: 600, d_out: 5, terms: &[(4, 0)], beside: true, unit_norm: false },
+    Case { rows: 12, n: 6, d_in: 16, d_out: 16, terms: &[(0, 1)], beside: true, unit_norm: true },
     Case { rows: 12, n: 6, d_in: 16, d_out: 16, terms: &[], beside: false, unit_norm: true },
     Case {
         rows: 1400,
         n: 7,
         d_in: 20,
         d_out: 33,
-        terms: &[(4, true), (3, false), (5, true)],
+        terms: &[(4, 1), (3, 0), (5, 1)],
         beside: true,
         unit_norm: true,
     },
@@ -63,11 +55,11 @@ const CASES: [Case; 10] = [
         n: 11,
         d_in: 18,
         d_out: 21,
-        terms: &[(2, true), (3, true), (1, false), (4, true), (2, true), (0, true), (3, true)],
+        terms: &[(2, 1), (6, 3), (1, 0), (4, 1), (2, 1), (0, 2), (3, 1)],
         beside: true,
         unit_norm: true,
     },
-    Case { rows: 700, n: 3, d_in: 1100, d_out: 1030, terms: &[(2, true)], beside: false, unit_norm: true },
+    Case { rows: 700, n: 3, d_in: 1100, d_out: 1030, terms: &[(2, 1)], beside: false, unit_norm: true },
 ];
 
 pub(super) fn check<R: Runtime>(card: &Card<R>, report: &mut Report) {
@@ -96,12 +88,14 @@ pub(super) fn check<R: Runtime>(card: &Card<R>, report: &mut Report) {
     }
 }
 
+/// Inputs of a term: code, decoder weights, encoder weights, `y` of the latents below each end.
+type Pairs = (Csr, Vec<f32>, Vec<f32>, Vec<(u32, Vec<f32>)>);
+
 /// Inputs of a case.
 struct Data {
     x: Vec<f32>,
     centre: Vec<f32>,
-    /// Code, decoder weights, encoder weights, `y`.
-    terms: Vec<(Csr, Vec<f32>, Vec<f32>, Option<Vec<f32>>)>,
+    terms: Vec<Pairs>,
     bias: Vec<f32>,
     pull: Vec<f32>,
     /// `w_enc`, `b_enc`, `w_dec`.
@@ -118,12 +112,16 @@ struct Expected {
 impl Data {
     fn new(seed: u64, case: &Case) -> Self {
         let &Case { rows, n, d_in, d_out, .. } = case;
-        let term = |(i, &(most, has_y)): (usize, &(usize, bool))| {
+        let term = |(i, &(most, parts)): (usize, &(usize, usize))| {
             let seed = seed + i as u64;
             let code = Csr::random(seed, rows, n, most);
             let nnz = code.latents.len();
-            let y = has_y.then(|| floats(seed + 2000, rows * d_out));
-            (code, floats(seed + 1000, nnz), floats(seed + 3000, nnz), y)
+            let y = |part: usize| {
+                // Of several, the last leaves some latents without.
+                let end = if parts > 1 { n * (part + 1) / (parts + 1) } else { n };
+                (end as u32, floats(seed + 2000 + 4000 * part as u64, rows * d_out))
+            };
+            (code, floats(seed + 1000, nnz), floats(seed + 3000, nnz), (0..parts).map(y).collect())
         };
         let mut w_dec = floats(seed + 4, n * d_out);
         w_dec[..d_out].fill(0.0); // An atom of zeros.
@@ -192,7 +190,7 @@ impl Data {
                         let centred = f64::from(self.x[row * d_in + c]) - f64::from(self.centre[c]);
                         *g += f64::from(encoder[p]) * centred;
                     }
-                    let Some(y) = y else { continue };
+                    let Some((_, y)) = y.iter().find(|(end, _)| latent < *end as usize) else { continue };
                     for (c, g) in g_dec.iter_mut().enumerate() {
                         *g += f64::from(decoder[p]) * f64::from(y[row * d_out + c]);
                     }
@@ -218,14 +216,15 @@ fn on_card<R: Runtime>(card: &Card<R>, case: &Case, data: &Data) -> ([[Vec<f32>;
     let latents = Latents { w_enc: start(0), b_enc: start(1), w_dec: start(2) };
     // Between the rows of a part and the next part lies what nobody should read.
     let (part, mut stacked) = (case.rows + seam(case), Vec::new());
-    let mut term = |(code, decoder, encoder, y): &(Csr, Vec<f32>, Vec<f32>, Option<Vec<f32>>)| {
+    let mut term = |(code, decoder, encoder, y): &Pairs| {
         let codes = CodesOnCard::upload(card, &code.offsets, &code.latents);
-        let y = y.as_ref().map(|y| {
+        let mut stack = |(end, y): &(u32, Vec<f32>)| {
             let number = stacked.len() / (part * case.d_out);
             stacked.extend_from_slice(y);
             stacked.resize((number + 1) * part * case.d_out, f32::NAN);
-            number
-        });
+            (*end, number)
+        };
+        let y = y.iter().map(&mut stack).collect();
         Term {
             by_latent: by_latent(card, &codes, case.n),
             decoder: card.upload(decoder),
