@@ -78,16 +78,38 @@ pub fn rows(step: u64) -> Vec<f32> {
     (0..ROWS).flat_map(|r| (0..D_IN).map(move |c| value(r, c))).collect()
 }
 
+/// A learner of `steps` steps at its start, on a card or not, with whatever it asks for.
+pub fn learner(spec: &LearnerSpec, card: Option<Arc<dyn Card>>, steps: u64) -> Box<dyn DictLearner> {
+    let spec = Subject { spec: spec.clone(), card };
+    build(&spec, 2, steps, &rows(1000), &beside(&spec, 1000))
+}
+
+/// Step `number` of such a learner.
+pub fn step_of(spec: &LearnerSpec, learner: &mut dyn DictLearner, number: u64) -> StepReport {
+    step(&Subject { spec: spec.clone(), card: None }, learner, number, LANES)
+}
+
+/// Its dictionary, frozen for vectors that were multiplied by 3.
+pub fn frozen(spec: &LearnerSpec, learner: &dyn DictLearner) -> Box<dyn Dictionary> {
+    learner.freeze(&scales(&Subject { spec: spec.clone(), card: None }, 3.0))
+}
+
 fn start(spec: &Subject, threads: usize) -> Box<dyn DictLearner> {
-    build(spec, threads, &rows(1000), &beside(spec, 1000))
+    build(spec, threads, STEPS, &rows(1000), &beside(spec, 1000))
 }
 
 /// As it is built to go on from a checkpoint: nothing is calibrated again.
 fn start_without_sample(spec: &Subject) -> Box<dyn DictLearner> {
-    build(spec, 2, &[], &vec![Vec::new(); spec.columns().beside.len()])
+    build(spec, 2, STEPS, &[], &vec![Vec::new(); spec.columns().beside.len()])
 }
 
-fn build(spec: &Subject, threads: usize, sample: &[f32], beside: &[Vec<f32>]) -> Box<dyn DictLearner> {
+fn build(
+    spec: &Subject,
+    threads: usize,
+    steps: u64,
+    sample: &[f32],
+    beside: &[Vec<f32>],
+) -> Box<dyn DictLearner> {
     let (files, (input_widths, beside_widths)) = (files(spec), widths(spec));
     let setup = Setup {
         files: &files,
@@ -97,7 +119,7 @@ fn build(spec: &Subject, threads: usize, sample: &[f32], beside: &[Vec<f32>]) ->
         beside_widths: &beside_widths,
         scales: scales(spec, 3.0),
         card: spec.card.clone(),
-        ..Setup::plain(&D_IN, STEPS, 7, sample, Threads::new(threads).expect("threads start"))
+        ..Setup::plain(&D_IN, steps, 7, sample, Threads::new(threads).expect("threads start"))
     };
     spec.build(&setup).expect("the spec is valid")
 }

@@ -72,11 +72,13 @@ pub(super) fn memory(
     plans
 }
 
-/// Parameters with two moments, divided by the shards; rows, centred rows, target, two residuals; all f32.
+/// Parameters with two moments, divided by the shards; rows, centred rows, target, residuals; all f32. Residuals on
+/// their way between cards are two more.
 fn on_card(job: &Job, size: &Size, shards: u64) -> u64 {
     let (d_in, d_out, n) = (size.d_in as u64, size.d_out as u64, size.n_latents as u64);
     let weights = 3 * 4 * (d_in + d_out + 1) * n.div_ceil(shards);
-    weights + 4 * (2 * d_in + 3 * d_out) * job.plan.batch_rows as u64
+    let residuals = size.residuals as u64 + if shards > 1 { 2 } else { 0 };
+    weights + 4 * (2 * d_in + (1 + residuals) * d_out) * job.plan.batch_rows as u64
 }
 
 /// Says of a card that will not do what would.

@@ -87,14 +87,16 @@ pub(super) struct Size {
     pub(super) d_out: usize,
     pub(super) n_latents: usize,
     pub(super) k: Option<usize>,
+    /// Residuals that a step on a card holds at once.
+    pub(super) residuals: usize,
 }
 
 /// The sizes of every learner.
 pub(super) fn sizes(job: &Job, manifest: &Manifest) -> Result<Vec<Size>> {
     let size = |is: Resolved| {
         let sight = Sight::of(manifest, &is)?;
-        let (n_latents, k) = (is.spec.n_latents(), is.spec.k());
-        Ok(Size { name: is.name, d_in: sight.d_in(), d_out: sight.d_out(), n_latents, k })
+        let (n_latents, k, residuals) = (is.spec.n_latents(), is.spec.k(), is.spec.residuals());
+        Ok(Size { name: is.name, d_in: sight.d_in(), d_out: sight.d_out(), n_latents, k, residuals })
     };
     job.learners()?.into_iter().map(size).collect()
 }

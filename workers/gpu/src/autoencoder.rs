@@ -1,9 +1,11 @@
 //! An autoencoder whose parameters lie on a card: what the skeleton of a learner asks for, step by step.
 
+mod beside;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use atomflow_workers::{
-    card::{Against, CardGradient, CardNested, CardResidual, CardRows, CardTerm, OnCard, Precision},
+    card::{Against, CardGradient, CardNested, CardResidual, CardRows, CardTerm, Matrix, OnCard, Precision},
     codes::Codes,
     kernels::{
         adam::AdamStep,
@@ -79,7 +81,13 @@ impl<R: Runtime> Autoencoder<R> {
 
     fn encoder<'a>(&self, state: &'a State) -> Encoder<'a> {
         let Latents { w_enc, b_enc, .. } = &state.latents;
-        Encoder { w: &w_enc.value, bias: &b_enc.value, d: state.zeros.len(), precision: self.precision }
+        Encoder {
+            w: &w_enc.value,
+            bias: &b_enc.value,
+            d: state.zeros.len(),
+            precision: self.precision,
+            weights: None,
+        }
     }
 
     fn begun(&self, state: &mut State, x: &[f32], target: Option<&[f32]>) -> Result<f64, Lost> {
@@ -120,7 +128,7 @@ impl<R: Runtime> Autoencoder<R> {
         let d = state.zeros.len();
         let w = rows::gather(&self.card, &w_enc.value, d, &latents);
         let bias = rows::gather(&self.card, &b_enc.value, 1, &latents);
-        let encoder = Encoder { w: &w, bias: &bias, d, precision: self.precision };
+        let encoder = Encoder { w: &w, bias: &bias, d, precision: self.precision, weights: None };
         let pairs = encoder.top(&self.card, &begun(state)?.centred, among.k, &latents)?;
         selected(pairs, None, b_enc.value.len())
     }
@@ -136,6 +144,7 @@ impl<R: Runtime> Autoencoder<R> {
         let (rows, e) = state.stack.push(&self.card);
         let (target, offset) = match against {
             Against::Target => (begun(state)?.target.clone(), Some(&state.b_dec.value)),
+            Against::Instead(rows) => (state.stack.find(rows)?, Some(&state.b_dec.value)),
             Against::Rows(rows) => (state.stack.find(rows)?, None),
         };
         let (there, values, w_dec) =
@@ -228,6 +237,9 @@ impl<R: Runtime> Autoencoder<R> {
         let gathered = state.gathered.take().ok_or_else(|| Lost("no gradient was gathered".to_owned()))?;
         let [bias, pull] = [gradient.bias, gradient.pull].map(|own| own.map(|own| card.upload(own)));
         let beside = Beside { bias: bias.as_ref(), pull: pull.as_ref() };
+        if gradient.factor != 1.0 {
+            gathered.scale(card, gradient.factor as f32);
+        }
         let constants = constants(adam);
         update::step(card, &gathered, &state.latents, beside, &constants, atoms == Atoms::UnitNorm);
         adam::adam(card, &state.b_dec, &card.upload(gradient.b_dec), &constants);
@@ -282,6 +294,11 @@ impl<R: Runtime> OnCard for Autoencoder<R> {
         self.losses.or_else(self.chosen(&state, selection, among), || (none(), among.map(|_| none())))
     }
 
+    fn select_weighted(&self, k: usize, weights: &[f32]) -> Selected<f32> {
+        let state = self.state();
+        self.losses.or_else(self.weighted(&state, k, weights), || self.nothing(&state))
+    }
+
     fn select_among(&self, among: Among) -> Selected<f32> {
         let state = self.state();
         self.losses.or_else(self.chosen_among(&state, among), || self.nothing(&state))
@@ -323,6 +340,33 @@ impl<R: Runtime> OnCard for Autoencoder<R> {
         self.losses.or_else(along(), || vec![f32::NAN; codes.nnz()])
     }
 
+    fn add(&self, to: &CardRows, factor: f32, rows: &CardRows) {
+        self.losses.or_else(self.mixed(&self.state(), to, factor, rows), || ());
+    }
+
+    fn unmapped(&self, map: &[f32]) -> CardRows {
+        let left = self.without_map(&mut self.state(), map);
+        self.losses.or_else(left, || CardRows(std::sync::Arc::new(())))
+    }
+
+    fn cross(&self, y: &CardRows) -> Vec<f32> {
+        let state = self.state();
+        let len = state.zeros.len() * state.b_dec.value.len();
+        self.losses.or_else(self.crossed(&state, y), || vec![f32::NAN; len])
+    }
+
+    fn norms(&self, of: Matrix, widths: &[usize]) -> Vec<f32> {
+        let state = self.state();
+        let n = state.latents.b_enc.value.len();
+        self.losses.or_else(self.lengths(&state, of, widths), || vec![f32::NAN; n])
+    }
+
+    fn encoder(&self, latents: &[u32]) -> (Vec<f32>, Vec<f32>) {
+        let state = self.state();
+        let (n, d) = (latents.len(), state.zeros.len());
+        self.losses.or_else(self.encoder_of(&state, latents), || (vec![f32::NAN; n * d], vec![f32::NAN; n]))
+    }
+
     fn gather(&self, terms: &[CardTerm]) -> Vec<f64> {
         let mut state = self.state();
         let (d, gathered) = (state.zeros.len(), self.gathered(&mut state, terms));
@@ -341,11 +385,23 @@ impl<R: Runtime> OnCard for Autoencoder<R> {
         there
     }
 
+    fn squares(&self, gradient: &CardGradient) -> f64 {
+        self.losses.or_else(self.squared(&self.state(), gradient), || f64::NAN)
+    }
+
     fn update(&self, gradient: &CardGradient, adam: &AdamStep<f32>, atoms: Atoms) {
         let mut state = self.state();
         let stepped = self.stepped(&mut state, gradient, adam, atoms);
         drop(state);
         self.losses.or_else(stepped, || ());
+    }
+
+    fn restart(&self, latents: &[u32], encoder: &[f32], atoms: &[f32]) {
+        self.begin_again(&self.state(), latents, encoder, atoms);
+    }
+
+    fn set_b_dec(&self, b_dec: &[f32]) {
+        self.state().b_dec.value = self.card.upload(b_dec);
     }
 
     fn biases(&self) -> (Vec<f32>, Vec<f32>) {

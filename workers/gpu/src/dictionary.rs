@@ -74,7 +74,13 @@ impl<R: Runtime> Dictionary<R> {
             if let Some(centre) = &self.centre {
                 rows = columns::centre(&self.card, &rows, centre);
             }
-            let encoder = Encoder { w: &self.w_enc, bias: &self.b_enc, d: self.d, precision: self.precision };
+            let encoder = Encoder {
+                w: &self.w_enc,
+                bias: &self.b_enc,
+                d: self.d,
+                precision: self.precision,
+                weights: None,
+            };
             let (pairs, _) = encoder.select(&self.card, &rows, self.selection())?;
             let here = selected(pairs, None, n)?.codes;
             let before = codes.nnz();

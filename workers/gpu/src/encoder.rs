@@ -14,6 +14,7 @@ use crate::{
         collect::Collected,
         factors::{Beyond, Factors, Rounding},
         product::Product,
+        rows as lines,
         tensor_product::TensorProduct,
     },
     pairs::Pairs,
@@ -34,6 +35,8 @@ pub(crate) struct Encoder<'a> {
     pub(crate) d: usize,
     /// How factors are rounded.
     pub(crate) precision: Precision,
+    /// What the score of each latent is multiplied by, `[n_latents]`.
+    pub(crate) weights: Option<&'a Floats>,
 }
 
 impl Encoder<'_> {
@@ -123,10 +126,21 @@ impl Encoder<'_> {
         for first in (0..n).step_by(most) {
             let width = most.min(n - first);
             let scores = scores.part(0, rows * width);
+            // A chunk of latents is smaller than their scores: it is weighed before the product.
+            let (w_here, bias, first_here) = match self.weights {
+                None => (self.w.clone(), self.bias.clone(), first),
+                Some(weights) => {
+                    let own = |from, d| lines::weighted(card, from, d, (first, width), weights);
+                    (own(self.w, d), own(self.bias, 1), 0)
+                }
+            };
             match &tensor {
-                None => Product { x, w: self.w, bias: self.bias, d, rows, first, width }.run(card, &scores),
+                None => {
+                    let (w, bias, first) = (&w_here, &bias, first_here);
+                    Product { x, w, bias, d, rows, first, width }.run(card, &scores);
+                }
                 Some((x, w)) => {
-                    w.fill(card, self.w, first, width, Beyond::Bias(self.bias));
+                    w.fill(card, &w_here, first_here, width, Beyond::Bias(&bias));
                     let product = TensorProduct { x, w, rows, width };
                     product.run(card, &scores).map_err(|e| Lost(e.to_string()))?;
                 }

@@ -7,10 +7,9 @@ use std::{panic::catch_unwind, sync::Arc};
 use atomflow_gpu::{card::Card, learn};
 use atomflow_workers::{
     card::{self, Precision},
-    conformance,
-    learner::{ActivationBatch, DictLearner, Scales, Setup, StepReport},
+    conformance::{self, step_of as step},
+    learner::DictLearner,
     state::LearnerState,
-    threads::Threads,
     variants::{LearnerSpec, registry},
 };
 use cubecl::wgpu::{WgpuDevice, WgpuRuntime};
@@ -18,7 +17,6 @@ use cubecl::wgpu::{WgpuDevice, WgpuRuntime};
 /// With this variable at 1 a machine without a Vulkan device fails the tests.
 const WANTED: &str = "ATOMFLOW_TEST_VULKAN";
 
-const D_IN: usize = 24;
 const STEPS: u64 = 200;
 
 fn card() -> Option<Arc<dyn card::Card>> {
@@ -38,23 +36,30 @@ fn two() -> Option<Arc<dyn card::Card>> {
     card::as_one(cards.to_vec())
 }
 
-/// Every kind that says it learns on cards, as its own small example.
+/// Ways to use a kind that its small example does not show.
+const MODES: [&str; 8] = [
+    r#"{"kind": "relu", "n_latents": 40, "form": "2023", "l1_coefficient": 0.05, "dead_after_tokens": 200}"#,
+    r#"{"kind": "relu", "n_latents": 40, "l1_coefficient": 0.05, "clip_norm": 0.3, "dead_after_tokens": 200}"#,
+    r#"{"kind": "relu", "n_latents": 40, "form": "2023", "l1_coefficient": 0.05, "clip_norm": 0.5,
+        "resample_every": 2, "aux_coefficient": 0, "dead_after_tokens": 90}"#,
+    r#"{"kind": "matryoshka", "n_latents": 40, "k": 4, "prefixes": [3, 4, 19, 21, 40],
+        "weights": [0.5, 1, 0, 2, 3], "dead_after_tokens": 200}"#,
+    r#"{"kind": "matryoshka", "n_latents": 40, "k": 4, "sampled_prefixes": 4, "dead_after_tokens": 200}"#,
+    r#"{"kind": "transcoder", "n_latents": 40, "k": 4, "target": "y", "batch": true, "dead_after_tokens": 200}"#,
+    r#"{"kind": "crosscoder", "n_latents": 40, "k": 4, "inputs": ["a", "b", "c"], "dead_after_tokens": 200}"#,
+    r#"{"kind": "adaptivek", "n_latents": 40, "k_min": 2, "k_max": 6, "l1_weight": 0.01, "joint_share": 0.5,
+        "dead_after_tokens": 200}"#,
+];
+
+/// Every kind that says it learns on cards, as its own small example and in other ways.
 fn kinds() -> Vec<LearnerSpec> {
-    let specs = registry().into_iter().map(|info| serde_json::from_str::<LearnerSpec>(info.small).unwrap());
-    let mut specs: Vec<LearnerSpec> = specs.filter(|spec| spec.cpu_only().is_none()).collect();
-    let relu = r#"{"kind": "relu", "n_latents": 40, "form": "2023", "l1_coefficient": 0.05, "dead_after_tokens": 200}"#;
-    specs.push(serde_json::from_str(relu).unwrap());
-    specs
+    let small = registry().into_iter().map(|info| info.small).chain(MODES);
+    let specs = small.map(|spec| serde_json::from_str::<LearnerSpec>(spec).unwrap());
+    specs.filter(|spec| spec.cpu_only().is_none()).collect()
 }
 
 fn build(spec: &LearnerSpec, card: Option<Arc<dyn card::Card>>) -> Box<dyn DictLearner> {
-    let (sample, threads) = (conformance::rows(1000), Threads::new(2).unwrap());
-    spec.build(&Setup { card, ..Setup::plain(&D_IN, STEPS, 7, &sample, threads) }).unwrap()
-}
-
-fn step(learner: &mut dyn DictLearner, number: u64) -> StepReport {
-    let x = conformance::rows(number);
-    learner.step(&ActivationBatch::new(&x, &[0, x.len() / D_IN]))
+    conformance::learner(spec, card, STEPS)
 }
 
 #[test]
@@ -77,7 +82,7 @@ fn loss_curves_are_those_of_the_cpu() {
         // A software device takes its time; the two that most jobs learn go all the way.
         let steps = if spec.kind().ends_with("topk") { STEPS } else { STEPS / 4 };
         for number in 0..steps {
-            let (a, b) = (step(&mut *here, number), step(&mut *there, number));
+            let (a, b) = (step(&spec, &mut *here, number), step(&spec, &mut *there, number));
             let far = (a.squared_error - b.squared_error).abs() / a.squared_error;
             if number < 10 {
                 assert!(far < 1e-4, "{} at step {number}: {a:?} {b:?}", spec.kind());
@@ -102,19 +107,19 @@ fn a_run_goes_on_on_the_other_device() {
     for spec in kinds() {
         let (mut here, mut there) = (build(&spec, None), build(&spec, Some(card.clone())));
         (0..5).for_each(|number| {
-            step(&mut *here, number);
+            step(&spec, &mut *here, number);
         });
         let saved = here.save().to_bytes().unwrap();
         there.load(&LearnerState::from_bytes(&saved).unwrap()).unwrap();
         assert_eq!(there.save().to_bytes().unwrap(), saved, "{}", spec.kind());
-        let (a, b) = (step(&mut *here, 5), step(&mut *there, 5));
+        let (a, b) = (step(&spec, &mut *here, 5), step(&spec, &mut *there, 5));
         assert!((a.loss - b.loss).abs() <= 1e-5 * a.loss.abs(), "{}: {a:?} {b:?}", spec.kind());
         // And back, with whatever became of dead latents and of what a kind learns beside the weights.
         (6..12).for_each(|number| {
-            step(&mut *there, number);
+            step(&spec, &mut *there, number);
         });
         here.load(&there.save()).unwrap();
-        let (a, b) = (step(&mut *here, 12), step(&mut *there, 12));
+        let (a, b) = (step(&spec, &mut *here, 12), step(&spec, &mut *there, 12));
         assert!((a.loss - b.loss).abs() <= 1e-5 * a.loss.abs(), "{}: {a:?} {b:?}", spec.kind());
     }
 }
@@ -126,10 +131,10 @@ fn codes_are_those_of_the_cpu() {
     for spec in kinds() {
         let (mut here, mut there) = (build(&spec, None), build(&spec, Some(card.clone())));
         (0..20).for_each(|number| {
-            step(&mut *here, number);
+            step(&spec, &mut *here, number);
         });
         there.load(&here.save()).unwrap();
-        let (here, there) = (here.freeze(&Scales::of(3.0)), there.freeze(&Scales::of(3.0)));
+        let (here, there) = (conformance::frozen(&spec, &*here), conformance::frozen(&spec, &*there));
         let x: Vec<f32> = conformance::rows(50).iter().map(|v| v / 3.0).collect();
         let (a, b) = (here.encode(&x), there.encode(&x));
         assert_eq!((&a.offsets, &a.latents), (&b.offsets, &b.latents), "{}", spec.kind());
@@ -145,7 +150,7 @@ fn two_cards_are_one() {
     for spec in kinds() {
         let (mut one, mut both) = (build(&spec, Some(card.clone())), build(&spec, Some(two.clone())));
         for number in 0..20 {
-            let (a, b) = (step(&mut *one, number), step(&mut *both, number));
+            let (a, b) = (step(&spec, &mut *one, number), step(&spec, &mut *both, number));
             let far = (a.loss - b.loss).abs() / a.loss.abs();
             assert!(far < 1e-4, "{} at step {number}: {a:?} {b:?}", spec.kind());
             assert!(number > 0 || (a.nnz, a.dead) == (b.nnz, b.dead), "{}: {a:?} {b:?}", spec.kind());

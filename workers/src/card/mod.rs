@@ -177,8 +177,19 @@ impl Debug for CardRows {
 pub enum Against<'a> {
     /// The target of the batch.
     Target,
+    /// Other rows in its place.
+    Instead(&'a CardRows),
     /// Other rows; then `b_dec` is not part of what is decoded.
     Rows(&'a CardRows),
+}
+
+/// One of the two matrices, a row per latent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Matrix {
+    /// `w_enc`, `[n_latents, d_in]`.
+    Encoder,
+    /// `w_dec`, `[n_latents, d_out]`.
+    Atoms,
 }
 
 /// What a code leaves unexplained, on a card.
@@ -230,6 +241,8 @@ pub struct CardGradient<'a> {
     pub bias: Option<&'a [f32]>,
     /// What each atom adds of itself to its own gradient, `[n_latents]`.
     pub pull: Option<&'a [f32]>,
+    /// What the pairs are multiplied by; the three above are already.
+    pub factor: f64,
 }
 
 /// An autoencoder whose parameters lie on a card. Calls come one at a time, in the order of the skeleton.
@@ -245,6 +258,10 @@ pub trait OnCard: Send + Sync + Debug {
         among: Option<Among>,
     ) -> (Selected<f32>, Option<Selected<f32>>);
 
+    /// The `k·rows` pre-activations of the batch that are largest once each latent's are multiplied by its positive
+    /// weight, `[n_latents]`: values and threshold are products with it.
+    fn select_weighted(&self, k: usize, weights: &[f32]) -> Selected<f32>;
+
     /// The `k` largest positive pre-activations of each row among some latents.
     fn select_among(&self, among: Among) -> Selected<f32>;
 
@@ -258,12 +275,38 @@ pub trait OnCard: Send + Sync + Debug {
     /// `⟨y, atom⟩` of every pair of a code.
     fn along(&self, y: &CardRows, codes: &Codes) -> Vec<f32>;
 
+    /// `to += factor·rows`, in place.
+    fn add(&self, to: &CardRows, factor: f32, rows: &CardRows);
+
+    /// What a dense `map`, `[d_out, d_in]`, of the rows leaves of the target.
+    fn unmapped(&self, map: &[f32]) -> CardRows;
+
+    /// `Σ_r y[r]·x[r]ᵀ` over the rows of the batch, `[d_out, d_in]`.
+    fn cross(&self, y: &CardRows) -> Vec<f32>;
+
+    /// `Σ‖part‖` of every row of a matrix that is cut into parts of `widths`, `[n_latents]`.
+    fn norms(&self, of: Matrix, widths: &[usize]) -> Vec<f32>;
+
+    /// Encoder rows of some latents, ascending, `[latents, d_in]`, and their biases.
+    fn encoder(&self, latents: &[u32]) -> (Vec<f32>, Vec<f32>);
+
     /// Takes the pairs of the gradient. Returns `Σ db_enc·w_enc` with the weights from before the step, by which
     /// what is subtracted before encoding learns, `[d_in]`.
     fn gather(&self, terms: &[CardTerm]) -> Vec<f64>;
 
+    /// The sum of squares of the gradient of all latents, of the pairs that were gathered and what `gradient` has
+    /// beside: as the loss makes it, before the constraint on atoms.
+    fn squares(&self, gradient: &CardGradient) -> f64;
+
     /// One step of `w_enc`, `b_enc`, `w_dec` and `b_dec` with the pairs that were gathered.
     fn update(&self, gradient: &CardGradient, adam: &AdamStep<f32>, atoms: Atoms);
+
+    /// Gives latents, ascending, new rows in both matrices, `[latents, d_in]` and `[latents, d_out]`, and biases of 0; their moments
+    /// are forgotten.
+    fn restart(&self, latents: &[u32], encoder: &[f32], atoms: &[f32]);
+
+    /// Changes `b_dec`, `[d_out]`; its moments stay.
+    fn set_b_dec(&self, b_dec: &[f32]);
 
     /// Rows of this card, `[rows, d_out]`.
     fn download(&self, rows: &CardRows) -> Vec<f32>;

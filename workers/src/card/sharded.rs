@@ -13,7 +13,8 @@ use std::{ops::Range, sync::Arc};
 use rayon::prelude::*;
 
 use super::{
-    Against, Card, CardGradient, CardNested, CardResidual, CardRows, CardTerm, Encodes, OnCard, Precision,
+    Against, Card, CardGradient, CardNested, CardResidual, CardRows, CardTerm, Encodes, Matrix, OnCard,
+    Precision,
 };
 use crate::{
     codes::Codes,
@@ -121,6 +122,13 @@ impl Shard {
     fn shared(&self, latents: &Range<usize>) -> Range<usize> {
         let start = latents.start.clamp(self.latents.start, self.latents.end);
         start..latents.end.clamp(start, self.latents.end)
+    }
+
+    /// What a gradient has of the latents that are here.
+    fn with_own<T>(&self, gradient: &CardGradient, ask: impl FnOnce(&CardGradient) -> T) -> T {
+        let own = |all: Option<&'_ [f32]>| all.map(|all| all[self.latents.clone()].to_vec());
+        let (bias, pull) = (own(gradient.bias), own(gradient.pull));
+        ask(&CardGradient { bias: bias.as_deref(), pull: pull.as_deref(), ..*gradient })
     }
 
     /// The latents of a list that are here, by their numbers here.
@@ -236,6 +244,11 @@ impl OnCard for Sharded {
         (self.best(&parts, selection), dead)
     }
 
+    fn select_weighted(&self, k: usize, weights: &[f32]) -> Selected<f32> {
+        let parts = self.each(|_, shard| shard.on.select_weighted(k, &weights[shard.latents.clone()]));
+        self.best(&parts, Selection::BatchTopK(k))
+    }
+
     fn select_among(&self, among: Among) -> Selected<f32> {
         let parts = self.each(|_, shard| {
             let latents = shard.listed(among.latents);
@@ -286,13 +299,50 @@ impl OnCard for Sharded {
         parts.into_iter().reduce(sum).unwrap_or_default()
     }
 
+    fn add(&self, to: &CardRows, factor: f32, rows: &CardRows) {
+        self.each(|number, shard| shard.on.add(&at(to, number), factor, &at(rows, number)));
+    }
+
+    fn unmapped(&self, map: &[f32]) -> CardRows {
+        rows_everywhere(self.each(|_, shard| shard.on.unmapped(map)))
+    }
+
+    fn cross(&self, y: &CardRows) -> Vec<f32> {
+        self.shards.first().map_or_else(Vec::new, |shard| shard.on.cross(&at(y, 0)))
+    }
+
+    fn norms(&self, of: Matrix, widths: &[usize]) -> Vec<f32> {
+        self.each(|_, shard| shard.on.norms(of, widths)).concat()
+    }
+
+    fn encoder(&self, latents: &[u32]) -> (Vec<f32>, Vec<f32>) {
+        let parts = self.each(|_, shard| shard.on.encoder(&shard.listed(latents)));
+        let (rows, biases): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+        (rows.concat(), biases.concat())
+    }
+
+    fn squares(&self, gradient: &CardGradient) -> f64 {
+        self.each(|_, shard| shard.with_own(gradient, |own| shard.on.squares(own))).into_iter().sum()
+    }
+
     fn update(&self, gradient: &CardGradient, adam: &AdamStep<f32>, atoms: Atoms) {
         self.each(|_, shard| {
-            let own = |all: Option<&[f32]>| all.map(|all| all[shard.latents.clone()].to_vec());
-            let (bias, pull) = (own(gradient.bias), own(gradient.pull));
-            let own = CardGradient { b_dec: gradient.b_dec, bias: bias.as_deref(), pull: pull.as_deref() };
-            shard.on.update(&own, adam, atoms);
+            shard.with_own(gradient, |own| shard.on.update(own, adam, atoms));
         });
+    }
+
+    fn restart(&self, latents: &[u32], encoder: &[f32], atoms: &[f32]) {
+        let (d_in, d_out) = (encoder.len() / latents.len().max(1), atoms.len() / latents.len().max(1));
+        self.each(|_, shard| {
+            let from = latents.partition_point(|&latent| (latent as usize) < shard.latents.start);
+            let to = latents.partition_point(|&latent| (latent as usize) < shard.latents.end);
+            let (encoder, atoms) = (&encoder[from * d_in..to * d_in], &atoms[from * d_out..to * d_out]);
+            shard.on.restart(&shard.listed(latents), encoder, atoms);
+        });
+    }
+
+    fn set_b_dec(&self, b_dec: &[f32]) {
+        self.each(|_, shard| shard.on.set_b_dec(b_dec));
     }
 
     fn download(&self, rows: &CardRows) -> Vec<f32> {

@@ -122,12 +122,20 @@ impl<R: Real> Kernel for Axpy<'_, R> {
 
 /// Euclidean lengths of the rows of `x`, each of width `d`. Runs on the current rayon pool.
 pub fn norms_on<R: Real>(path: Path, x: &[R], d: usize) -> Vec<R> {
+    norms_in_parts(path, x, &[d])
+}
+
+/// The sum of the lengths of the parts of every row of `x`, which is cut into parts of `widths`. Runs on the current
+/// rayon pool.
+pub fn norms_in_parts<R: Real>(path: Path, x: &[R], widths: &[usize]) -> Vec<R> {
+    let d = widths.iter().sum::<usize>();
     let blocks = x.par_chunks((LONG / d).max(1) * d);
-    blocks.flat_map_iter(|rows| path.run(Norms { rows, d })).collect()
+    blocks.flat_map_iter(|rows| path.run(Norms { rows, widths, d })).collect()
 }
 
 struct Norms<'a, R> {
     rows: &'a [R],
+    widths: &'a [usize],
     d: usize,
 }
 
@@ -138,7 +146,14 @@ impl<R: Real> Kernel for Norms<'_, R> {
     fn run(self) -> Vec<R> {
         let mut norms = Vec::with_capacity(self.rows.len() / self.d);
         for row in self.rows.chunks_exact(self.d) {
-            norms.push(dot(row, row).sqrt());
+            let (mut at, mut norm) = (0, R::ZERO);
+            // A loop: a closure that is not inlined loses the instructions of the path.
+            for &width in self.widths {
+                let part = &row[at..at + width];
+                at += width;
+                norm += dot(part, part).sqrt();
+            }
+            norms.push(norm);
         }
         norms
     }

@@ -17,12 +17,14 @@ pub mod median;
 pub mod objective;
 pub mod outside;
 pub mod parameters;
+pub mod reborn;
 pub mod rooms;
 pub mod rows;
 pub mod sae;
 pub mod schedule;
 pub mod spec;
 pub mod subspace;
+mod there;
 pub mod threshold;
 pub mod update;
 

@@ -6,6 +6,8 @@
 //! (OpenAI `sparse_autoencoder/kernels.py`).
 
 mod nested;
+mod rows;
+mod weights;
 
 use rayon::prelude::*;
 
@@ -22,7 +24,7 @@ use crate::{
         Path, Real,
         encode::{Among, Encoder, Screen, Selected, Selection},
         lanes::{self, Block, LaneStarts, Moments},
-        residual::{Along, Coded, Residual, along, residual, residual_of_few},
+        residual::{Coded, Residual, residual, residual_of_few},
         vector,
     },
 };
@@ -234,23 +236,6 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
         residual_of_few(step.path, rows, &coded, step.dead, step.lanes, self.rooms.take()).into()
     }
 
-    /// The `k·rows` pre-activations of the batch that are largest after each latent's are multiplied by
-    /// its weight, `[n_latents]`, positive; values are without the weight, the threshold is with it.
-    pub fn select_weighted(&self, k: usize, weights: &[R]) -> Selected<R> {
-        let p = self.step.parameters;
-        let encoder = Encoder::all(&p.w_enc.value, &p.b_enc.value, p.d_in).weighted(weights);
-        let (step, selection) = (&self.step, Selection::BatchTopK(k));
-        let mut selected = encoder.select(step.path, Screen::Off, step.x, &self.gradient.centre, selection);
-        let Selected { codes, values, .. } = &mut selected;
-        for ((&latent, value), code) in codes.latents.iter().zip(values).zip(&mut codes.values) {
-            *value = *value / weights[latent as usize];
-            #[allow(clippy::cast_possible_truncation, reason = "codes are f32")]
-            let narrow = value.f64() as f32;
-            *code = narrow;
-        }
-        selected
-    }
-
     /// Factor of a squared error summed over the batch. A batch without variance counts as variance 1.
     pub fn scale(&self, unit: Unit) -> f64 {
         match unit {
@@ -267,10 +252,23 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
     }
 
     /// [`Loss::reconstruct`] of another target of the same shape.
-    pub fn reconstruct_from(&mut self, target: &[R], codes: Codes, values: Vec<R>, scale: f64) -> Part<R> {
-        let p = self.step.parameters;
-        let coded = Coded { codes: &codes, values: &values, w_dec: &p.w_dec.value, offset: &p.b_dec.value };
-        let left = self.residual(target, &coded).into();
+    pub fn reconstruct_from(
+        &mut self,
+        target: &Rows<R>,
+        codes: Codes,
+        values: Vec<R>,
+        scale: f64,
+    ) -> Part<R> {
+        let (step, p) = (self.step, self.step.parameters);
+        let left = match (step.card, target) {
+            (Some(card), Rows::Card(target)) => {
+                card.residual(Against::Instead(target), &codes, &R::narrow(&values)).into()
+            }
+            _ => {
+                let (w_dec, offset) = (&p.w_dec.value, &p.b_dec.value);
+                self.residual(target, &Coded { codes: &codes, values: &values, w_dec, offset }).into()
+            }
+        };
         self.add_left(codes, values, left, scale)
     }
 
@@ -297,12 +295,6 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
     /// The residual of any target against any code.
     pub fn residual(&mut self, target: &[R], coded: &Coded<R>) -> Residual<R> {
         residual(self.step.path, target, coded, self.step.lanes, self.rooms.take())
-    }
-
-    /// `⟨y, atom⟩` of every pair of a code, and the sums of `y`, `[rows, d_out]`.
-    pub fn against_atoms(&self, codes: &Codes, y: &[R]) -> Along<R> {
-        let p = self.step.parameters;
-        along(self.step.path, y, codes, (&p.w_dec.value, p.d_out()), self.step.lanes)
     }
 
     /// Pairs beside those of `part` that decode to nothing, with the slopes they would have: ∂loss/∂value
@@ -336,18 +328,7 @@ impl<'batch, 'learner, 'rooms, R: Real> Loss<'batch, 'learner, 'rooms, R> {
         sums.for_each(|(offset, sum)| *offset -= 2.0 * scale * sum);
     }
 
-    /// Adds `gradient`, `[rows, d_out]`, to the gradient of the loss with respect to what `part` decodes to.
-    /// The part's residual then stands for both: whoever wants the residual itself asks before.
-    pub fn pull_decoded(&mut self, part: &mut Part<R>, gradient: &[R]) {
-        let Along { along_atoms, moments } = self.against_atoms(&part.codes, gradient);
-        vector::add(&along_atoms, &mut part.slope);
-        let sums = self.gradient.offset.iter_mut().zip(&moments.column_sums);
-        sums.for_each(|(offset, sum)| *offset += sum);
-        let share = R::ONE / part.rate;
-        vector::axpy_on(self.step.path, share, gradient, &mut part.e);
-    }
-
-    /// The same with atoms and `b_dec` held fixed: only what makes the codes learns from it. The part
+    /// [`Loss::reconstruct`] with atoms and `b_dec` held fixed: only what makes the codes learns from it. The part
     /// keeps no `e`; its slopes go on in another part, or by [`Loss::push_encoder`].
     pub fn reconstruct_detached(&mut self, codes: Codes, values: Vec<R>, scale: f64) -> Part<R> {
         let Left { e, along_atoms: mut slope, moments } = self.left(&codes, &values);

@@ -7,16 +7,18 @@ use super::{
     clip,
     dead_latents::DeadLatents,
     frozen::FrozenParameters,
+    gradient::Gradient,
     init::{self, Start},
     objective::{Backward, Loss, Step},
     parameters::{Extra, Parameters},
+    reborn::Reborn,
     rooms::Rooms,
     schedule::Schedule,
     spec::SaeSpec,
+    there::There,
     update::{self, Atoms},
 };
 use crate::{
-    card::{Card, CardGradient, OnCard},
     kernels::{
         Path, Real,
         adam::{AdamStep, BETA1},
@@ -66,7 +68,12 @@ pub trait SaeVariant: Send + Sync {
         None
     }
 
-    /// Brings parameters back to where they are allowed to be, after the step.
+    /// Latents that start again after this step.
+    fn reborn(&self) -> Option<&Reborn> {
+        None
+    }
+
+    /// Brings what is not a matrix back to where it is allowed to be, after the step. The matrices may be elsewhere.
     fn project(&self, _parameters: &mut Parameters<f32>) {}
 
     /// Steps the parameters that atoms are made of, and makes the atoms: after the step, where
@@ -83,13 +90,6 @@ pub trait SaeVariant: Send + Sync {
     fn load(&mut self, _state: &LearnerState) -> Result<(), Mismatch> {
         Ok(())
     }
-}
-
-/// Weights on a card.
-#[derive(Debug)]
-struct There {
-    weights: Box<dyn OnCard>,
-    card: Arc<dyn Card>,
 }
 
 /// A sparse autoencoder being trained.
@@ -127,11 +127,7 @@ impl<V: SaeVariant> Sae<V> {
             parameters.extras = variant.begin(&mut parameters, setup);
             parameters
         });
-        let card = setup.card.as_ref().map(|card| {
-            let there = There { weights: card.autoencoder(&parameters), card: Arc::clone(card) };
-            parameters.leave_weights();
-            there
-        });
+        let card = setup.card.as_ref().map(|card| There::take(card, &mut parameters));
         Sae {
             card,
             aux: spec.aux(setup.d_in),
@@ -187,26 +183,9 @@ impl<V: SaeVariant> Sae<V> {
         let mut loss = Loss::new(step, rooms);
         self.variant.forward(&mut loss, &self.aux);
         let Backward { losses, nnz, fired, mut gradient } = loss.backward();
-        if let Some(most) = self.variant.clip_norm() {
-            gradient.scale(clip::factor(self.path, &self.parameters, &gradient, most));
-        }
         let lr = self.schedule.lr(self.step);
-        let adam = AdamStep::with_momentum(lr, self.step, self.variant.momentum());
-        match &self.card {
-            Some(There { weights: card, .. }) => {
-                let b_dec = gradient.b_dec(&card.gather(&gradient.card_terms));
-                let (bias, pull) = (gradient.bias.as_deref(), gradient.pull.as_deref());
-                card.update(&CardGradient { b_dec: &b_dec, bias, pull }, &adam, self.variant.atoms());
-                (self.parameters.b_enc.value, self.parameters.b_dec.value) = card.biases();
-                update::own(self.path, &mut self.parameters, &gradient, &adam);
-            }
-            None => update::apply(self.path, &mut self.parameters, &gradient, &adam, self.variant.atoms()),
-        }
+        self.descend(&mut gradient, lr);
         gradient.vacate(rooms);
-        if self.variant.atoms() == Atoms::Composed {
-            self.variant.compose(&mut self.parameters, &adam, self.step);
-        }
-        self.variant.project(&mut self.parameters);
         self.dead.observe(batch.rows(), |latent| fired[latent]);
         StepReport {
             rows: batch.rows() as u64,
@@ -217,6 +196,34 @@ impl<V: SaeVariant> Sae<V> {
             aux_loss: losses.aux,
             lr,
             dead: self.dead.list().len() as u64,
+        }
+    }
+}
+
+impl<V: SaeVariant> Sae<V> {
+    fn descend(&mut self, gradient: &mut Gradient<f32>, lr: f64) {
+        let (variant, path, p) = (&mut self.variant, self.path, &mut self.parameters);
+        let (atoms, most) = (variant.atoms(), variant.clip_norm());
+        let adam = AdamStep::with_momentum(lr, self.step, variant.momentum());
+        if let Some(there) = &self.card {
+            there.descend(path, p, gradient, (&adam, atoms), most);
+        } else {
+            let factor = most.map_or(1.0, |most| clip::factor(path, p, gradient, most));
+            gradient.scale(factor);
+            update::apply(path, p, gradient, &adam, atoms);
+        }
+        if atoms == Atoms::Composed {
+            variant.compose(p, &adam, self.step);
+        }
+        match (variant.reborn(), &self.card) {
+            (Some(reborn), Some(there)) => there.restart(reborn, p),
+            (Some(reborn), None) => reborn.apply(p),
+            (None, _) => {}
+        }
+        let b_dec = p.b_dec.value.clone();
+        variant.project(p);
+        if let Some(there) = self.card.as_ref().filter(|_| b_dec != p.b_dec.value) {
+            there.weights.set_b_dec(&p.b_dec.value);
         }
     }
 }

@@ -142,6 +142,10 @@ impl LearnerConfig for AdaptiveK {
             beside: vec![Beside { name: self.complexity.clone(), role: Role::Label }],
         }
     }
+
+    fn cpu_only(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// The variant with its probe.

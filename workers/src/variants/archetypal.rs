@@ -92,6 +92,10 @@ impl LearnerConfig for Archetypal {
     fn k(&self) -> Option<usize> {
         Some(self.k)
     }
+
+    fn cpu_only(&self) -> Option<&'static str> {
+        Some("its atoms are mixtures of points, which the processor makes anew after every step")
+    }
 }
 
 /// Places of the parameters that atoms are made of.

@@ -139,6 +139,10 @@ impl LearnerConfig for Bilinear {
         Some(self.k)
     }
 
+    fn cpu_only(&self) -> Option<&'static str> {
+        Some("a step is dense products of its own two matrices")
+    }
+
     fn uncodable(&self) -> Option<&'static str> {
         Some("it adds up outer products, not atoms")
     }

@@ -95,6 +95,10 @@ impl LearnerConfig for Boost {
     fn uncodable(&self) -> Option<&'static str> {
         Some("what it adds to is the reconstruction of its base")
     }
+
+    fn cpu_only(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// The frozen base, which speaks of rows that are not scaled.

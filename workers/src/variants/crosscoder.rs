@@ -6,11 +6,10 @@
 //! sum over columns, and the loss the sum of their squared errors. BatchTopK and not L1, whose shrinkage
 //! makes latents look exclusive to one column (`science-of-finetuning/crosscoder_learning`).
 
-use rayon::prelude::*;
-
 use super::{Invalid, LearnerConfig, LearnerInfo};
 use crate::{
-    kernels::{Real, encode::Selected, simd::Kernel, vector},
+    card::Matrix,
+    kernels::{Path, Real, encode::Selected, vector},
     learner::{Columns, DictLearner, Dictionary, Mismatch, Scales, Setup},
     skeleton::{
         FrozenParameters, FrozenSae, Inference, Sae, SaeVariant,
@@ -72,6 +71,10 @@ impl LearnerConfig for Crosscoder {
     fn columns(&self) -> Columns {
         Columns { inputs: self.inputs.clone(), beside: Vec::new() }
     }
+
+    fn cpu_only(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// Widths of the columns, and what batches have kept.
@@ -83,19 +86,6 @@ struct Learner {
 }
 
 impl Learner {
-    /// `Σ_h ‖d_i^h‖` of an atom.
-    #[inline(always)]
-    fn norm<R: Real>(&self, atom: &[R]) -> R {
-        let (mut at, mut norm) = (0, R::ZERO);
-        // A loop: a closure that is not inlined loses the instructions of the path.
-        for &width in &self.widths {
-            let part = &atom[at..at + width];
-            at += width;
-            norm += vector::dot(part, part).sqrt();
-        }
-        norm
-    }
-
     /// Norm of each column's part of each atom, `[n_latents, columns]`.
     fn profile(&self, w_dec: &[f32]) -> Vec<f32> {
         let d: usize = self.widths.iter().sum();
@@ -108,29 +98,6 @@ impl Learner {
             parts.map(|part| vector::dot(&atom[part.clone()], &atom[part]).sqrt()).collect::<Vec<_>>()
         };
         w_dec.chunks_exact(d).flat_map(of).collect()
-    }
-}
-
-/// Atoms whose norms one task takes.
-const NORMS: usize = 64;
-
-/// [`Learner::norm`] of some atoms.
-struct Norms<'a, R> {
-    of: &'a Learner,
-    atoms: &'a [R],
-}
-
-impl<R: Real> Kernel for Norms<'_, R> {
-    type Output = Vec<R>;
-
-    #[inline(always)]
-    fn run(self) -> Vec<R> {
-        let d: usize = self.of.widths.iter().sum();
-        let mut norms = Vec::with_capacity(self.atoms.len() / d);
-        for atom in self.atoms.chunks_exact(d) {
-            norms.push(self.of.norm(atom));
-        }
-        norms
     }
 }
 
@@ -158,9 +125,7 @@ impl SaeVariant for Learner {
 
     /// Selects on `pre_act · Σ_h ‖d_i^h‖`: a latent that lives in many columns explains more.
     fn forward<R: Real>(&mut self, loss: &mut Loss<R>, aux: &AuxK) {
-        let (path, p) = (loss.step.path, loss.step.parameters);
-        let atoms = p.w_dec.value.par_chunks(NORMS * p.d_out());
-        let norms: Vec<R> = atoms.flat_map_iter(|atoms| path.run(Norms { of: self, atoms })).collect();
+        let norms = loss.norms(Matrix::Atoms, &self.widths);
         let Selected { codes, values, threshold, .. } = loss.select_weighted(self.k, &norms);
         self.threshold.observe(threshold.map(Real::f64));
         let part = loss.reconstruct(codes, values, loss.scale(Unit::Variance));
@@ -184,7 +149,8 @@ impl SaeVariant for Learner {
         };
         let n = p.n_latents();
         let threshold = self.threshold.unscaled(unit);
-        let thresholds = (0..n).map(|latent| threshold / self.norm(p.atom(latent))).collect();
+        let norms = vector::norms_in_parts(Path::best(), &p.w_dec.value, &self.widths);
+        let thresholds = norms.iter().map(|norm| threshold / norm).collect();
         let inference = Inference::Above(thresholds);
         let mut exported = Exported::of(&inference, n);
         let columns = self.widths.len();

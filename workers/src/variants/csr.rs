@@ -109,6 +109,10 @@ impl LearnerConfig for Csr {
     fn cpu_only(&self) -> Option<&'static str> {
         None
     }
+
+    fn residuals(&self) -> usize {
+        if self.multi_coefficient > 0.0 { 3 } else { 2 }
+    }
 }
 
 impl Csr {

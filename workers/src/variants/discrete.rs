@@ -63,6 +63,10 @@ impl LearnerConfig for Discrete {
     fn k(&self) -> Option<usize> {
         Some(1)
     }
+
+    fn cpu_only(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 impl SaeVariant for Discrete {

@@ -10,13 +10,11 @@ use crate::{
     kernels::{
         Real,
         encode::{Selected, Selection},
-        residual::{Along, Coded},
     },
     learner::{Beside, Columns, DictLearner, Dictionary, Role, Scales, Setup},
     skeleton::{
         FrozenParameters, FrozenSae, Inference, Sae, SaeVariant,
         aux_k::AuxK,
-        gradient::Term,
         objective::Loss,
         outside::{Answer, Outside, Reconstruction},
         parameters::Parameters,
@@ -77,6 +75,10 @@ impl LearnerConfig for E2e {
         Columns { inputs: Vec::new(), beside: self.send.iter().map(label).collect() }
     }
 
+    fn cpu_only(&self) -> Option<&'static str> {
+        None
+    }
+
     fn outside(&self) -> Option<String> {
         Some(self.outside.clone())
     }
@@ -111,18 +113,14 @@ impl Learner {
 impl SaeVariant for Learner {
     fn forward<R: Real>(&mut self, loss: &mut Loss<R>, _: &AuxK) {
         let Selected { codes, values, .. } = loss.select(Selection::TopK(self.k));
-        let (step, p) = (loss.step, loss.step.parameters);
-        let (w_dec, b_dec) = (&p.w_dec.value, &p.b_dec.value);
-        let own = loss.residual(step.x, &Coded { codes: &codes, values: &values, w_dec, offset: b_dec });
-        loss.report(&codes, &values, own.moments.squared_norm);
-        let answer = self.ask(loss, &own.e);
+        let (e, moments) = loss.unexplained(&codes, &values);
+        loss.report(&codes, &values, moments.squared_norm);
+        let answer = self.ask(loss, &loss.here(&e));
         loss.add(answer.loss);
         // The answer is about rows that are not scaled.
         let g: Vec<R> =
             answer.gradient.iter().map(|&g| R::of(f64::from(g) / f64::from(self.scale))).collect();
-        let Along { along_atoms: slope, moments } = loss.against_atoms(&codes, &g);
-        loss.add_offset_gradient(&moments.column_sums);
-        loss.push_term(Term::new(&codes, &values, &slope, g));
+        loss.push_decoded(codes, &values, g);
     }
 
     fn freeze(&self, _: &Parameters<f32>, folded: FrozenParameters, _: &Scales) -> Box<dyn Dictionary> {

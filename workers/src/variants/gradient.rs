@@ -83,6 +83,10 @@ impl LearnerConfig for Gradient {
         let gradient = Beside { name: self.gradient.clone(), role: Role::Gradient };
         Columns { inputs: Vec::new(), beside: vec![gradient] }
     }
+
+    fn cpu_only(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 impl Gradient {

@@ -91,6 +91,10 @@ impl LearnerConfig for Guided {
         let label = |name: &String| Beside { name: name.clone(), role: Role::Label };
         Columns { inputs: Vec::new(), beside: self.labels.iter().map(label).collect() }
     }
+
+    fn cpu_only(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// Whether a number is a label: a truth value, or the probability of one.
@@ -105,6 +109,9 @@ impl Guided {
         let weight = self.gamma / step.rows() as f64;
         let (mut codes, mut slopes, mut sum) = (Codes::new(p.n_latents()), Vec::new(), 0f64);
         let mut centred = vec![R::ZERO; p.d_in];
+        #[allow(clippy::cast_possible_truncation, reason = "latents are counted in u32")]
+        let reserved: Vec<u32> = (0..step.beside.len() as u32).collect();
+        let (rows, biases) = loss.encoder(&reserved);
         for (row, x) in step.x.chunks_exact(p.d_in).enumerate() {
             for ((to, &x), &centre) in centred.iter_mut().zip(x).zip(loss.centre()) {
                 *to = x - centre;
@@ -112,8 +119,7 @@ impl Guided {
             let mut pairs = Vec::new();
             for (latent, labels) in step.beside.iter().enumerate() {
                 let Some(y) = labels.get(row).map(|y| y.f64()).filter(|&y| knows(y)) else { continue };
-                let z = vector::dot(&centred, &p.w_enc.value[latent * p.d_in..][..p.d_in])
-                    + p.b_enc.value[latent];
+                let z = vector::dot(&centred, &rows[latent * p.d_in..][..p.d_in]) + biases[latent];
                 let (cost, slope) = cross_entropy(z.f64(), y, self.positive_weight);
                 sum += weight * cost;
                 slopes.push(R::of(weight * slope));

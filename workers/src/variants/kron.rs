@@ -86,6 +86,10 @@ impl LearnerConfig for Kron {
     fn k(&self) -> Option<usize> {
         Some(self.k)
     }
+
+    fn cpu_only(&self) -> Option<&'static str> {
+        Some("its pre-activations are products of pairs of directions, for which cards have no kernel")
+    }
 }
 
 /// A KronSAE being trained.

@@ -103,6 +103,10 @@ impl LearnerConfig for Masked {
     fn k(&self) -> Option<usize> {
         Some(self.k)
     }
+
+    fn cpu_only(&self) -> Option<&'static str> {
+        Some("its codes are searched for, atom by atom")
+    }
 }
 
 /// Masked learning under way.

@@ -102,6 +102,11 @@ impl LearnerConfig for Matryoshka {
     fn cpu_only(&self) -> Option<&'static str> {
         None
     }
+
+    fn residuals(&self) -> usize {
+        let drawn = self.sampled_prefixes + 1;
+        1 + if self.sampled_prefixes > 0 { drawn } else { self.fixed().len() }
+    }
 }
 
 impl Matryoshka {

@@ -81,7 +81,12 @@ pub trait LearnerConfig {
     ///
     /// [`Loss`]: crate::skeleton::objective::Loss
     fn cpu_only(&self) -> Option<&'static str> {
-        Some("its steps read weights or rows themselves")
+        Some("its steps are its own, and the processor's alone")
+    }
+
+    /// Numbers as large as the target of a batch that a step holds at once on a card: what its codes leave.
+    fn residuals(&self) -> usize {
+        2
     }
 }
 
@@ -227,6 +232,11 @@ impl LearnerSpec {
     /// Why it learns on the CPU alone, if it does.
     pub fn cpu_only(&self) -> Option<&'static str> {
         self.config().cpu_only()
+    }
+
+    /// Numbers as large as the target of a batch that a step holds at once on a card.
+    pub fn residuals(&self) -> usize {
+        self.config().residuals()
     }
 }
 

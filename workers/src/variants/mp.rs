@@ -93,6 +93,10 @@ impl LearnerConfig for Mp {
     fn k(&self) -> Option<usize> {
         Some(self.k)
     }
+
+    fn cpu_only(&self) -> Option<&'static str> {
+        Some("its codes are searched for, atom by atom, and learning goes back through the search")
+    }
 }
 
 /// What is learned.

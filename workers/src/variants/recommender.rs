@@ -115,6 +115,14 @@ impl LearnerConfig for Recommender {
     fn columns(&self) -> Columns {
         Columns { inputs: vec![self.user.clone(), self.item.clone()], beside: Vec::new() }
     }
+
+    fn cpu_only(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn residuals(&self) -> usize {
+        3
+    }
 }
 
 /// The SAE of single vectors, users and items in turn.
@@ -156,7 +164,7 @@ impl Scorer {
     }
 
     fn predict<R: Real>(&self, loss: &mut Loss<R>, part: &mut Part<R>) {
-        let (cost, gradient) = self.prediction(loss.step.x, &part.e, loss.step.parameters.d_in);
+        let (cost, gradient) = self.prediction(loss.step.x, &loss.here(&part.e), loss.step.parameters.d_in);
         loss.add(cost);
         loss.pull_decoded(part, &gradient);
     }

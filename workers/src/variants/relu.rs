@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use self::resample::Resampling;
 use super::{Invalid, LearnerConfig, LearnerInfo};
 use crate::{
+    card::Matrix,
     kernels::{
         Real,
         encode::{Selected, Selection},
@@ -82,7 +83,7 @@ pub const INFO: LearnerInfo = LearnerInfo {
     columns: "",
     modes: &[
         "form = april2024: free norms, penalty f*norm",
-        "form = 2023: unit norm, pre-bias; without the two below it learns on cards, too",
+        "form = 2023: unit norm, pre-bias",
         "clip_norm: a bound on the gradient",
         "resample_every: dead latents start again from badly reconstructed rows (2023)",
     ],
@@ -119,8 +120,7 @@ impl LearnerConfig for Relu {
     }
 
     fn cpu_only(&self) -> Option<&'static str> {
-        let reads = self.form == Form::April2024 || self.clip_norm.is_some() || self.resample_every.is_some();
-        reads.then_some("the form \"april2024\", `clip_norm` and `resample_every` read weights; plain \"2023\" learns on cards")
+        None
     }
 }
 
@@ -139,8 +139,7 @@ pub(super) fn forward<'b, 'l, 'r, R: Real>(
 
 /// `weight·Σ f‖d‖` per row. An atom pays for its norm as well: `∂/∂d = weight·Σf·d/‖d‖`.
 fn charge_norms<R: Real>(loss: &mut Loss<R>, part: &mut Part<R>, weight: f64) {
-    let p = loss.step.parameters;
-    let norms = vector::norms_on(loss.step.path, &p.w_dec.value, p.d_out());
+    let norms = loss.norms(Matrix::Atoms, &[loss.step.parameters.d_out()]);
     loss.penalise(part, weight, |latent, value| (value * norms[latent], norms[latent]));
     let rate = R::of(weight / loss.step.rows().max(1) as f64);
     let mut pull = part.codes.sum_by_latent(part.values.iter().copied());

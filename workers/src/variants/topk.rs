@@ -78,6 +78,10 @@ impl LearnerConfig for TopK {
     fn cpu_only(&self) -> Option<&'static str> {
         None
     }
+
+    fn residuals(&self) -> usize {
+        if self.multi_coefficient > 0.0 { 3 } else { 2 }
+    }
 }
 
 impl TopK {

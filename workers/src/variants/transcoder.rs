@@ -17,15 +17,13 @@ use crate::{
     kernels::{
         Real,
         encode::{Selected, Selection},
-        product::Panels,
     },
     learner::{ActivationBatch, Beside, Columns, DictLearner, Dictionary, Mismatch, Role, Scales, Setup},
-    linear::product::cross,
     skeleton::{
         FrozenParameters, FrozenSae, Inference, Sae, SaeVariant,
         aux_k::AuxK,
         frozen::Exported,
-        objective::{Loss, Part, Unit},
+        objective::{Loss, Unit},
         parameters::{Extra, Parameters},
         spec::{k_of, sae_config},
         threshold::Threshold,
@@ -86,6 +84,15 @@ impl LearnerConfig for Transcoder {
         let target = Beside { name: self.target.clone(), role: Role::Target };
         Columns { inputs: Vec::new(), beside: vec![target] }
     }
+
+    fn cpu_only(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn residuals(&self) -> usize {
+        // With the map, rows and residual lie there turned over, too.
+        if self.skip { 4 } else { 2 }
+    }
 }
 
 /// The settings, the width of the target, and what batches have kept.
@@ -116,22 +123,6 @@ impl Learner {
             (false, false, false) => "atomflow_transcoder",
         }
     }
-
-    /// What the dense map leaves of the target: the code explains that.
-    fn unexplained<R: Real>(&self, loss: &Loss<R>) -> Vec<R> {
-        let (step, mut left) = (loss.step, vec![R::ZERO; loss.step.target.len()]);
-        let map = Panels::of_rows(step.parameters.extra(0), step.parameters.d_in);
-        map.times(step.path, step.x, &mut left);
-        left.iter_mut().zip(step.target).for_each(|(left, &y)| *left = y - *left);
-        left
-    }
-
-    /// ∂loss/∂map = Σ g xᵀ, g the gradient of what is reconstructed.
-    fn map_gradient<R: Real>(&self, loss: &mut Loss<R>, part: &Part<R>) {
-        let (step, rate) = (loss.step, part.rate());
-        let sum = cross(step.path, step.lanes, (&part.e, self.width), (step.x, step.parameters.d_in));
-        loss.extra_gradient(0).iter_mut().zip(sum).for_each(|(total, sum)| *total += rate * sum);
-    }
 }
 
 impl SaeVariant for Learner {
@@ -159,9 +150,10 @@ impl SaeVariant for Learner {
         self.threshold.observe(threshold.map(Real::f64));
         let scale = loss.scale(Unit::Variance);
         let part = if self.config.skip {
-            let left = self.unexplained(loss);
+            // The code explains what the map leaves.
+            let left = loss.unmapped(0);
             let part = loss.reconstruct_from(&left, codes, values, scale);
-            self.map_gradient(loss, &part);
+            loss.push_map(0, &part);
             part
         } else {
             loss.reconstruct(codes, values, scale)

@@ -110,6 +110,10 @@ impl LearnerConfig for VSae {
     fn k(&self) -> Option<usize> {
         Some(self.k)
     }
+
+    fn cpu_only(&self) -> Option<&'static str> {
+        Some("its divergence counts all latents of all rows, not those of a code alone")
+    }
 }
 
 /// A number of N(0, 1) from seed, step, row and latent.

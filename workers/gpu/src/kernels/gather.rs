@@ -9,6 +9,7 @@ use cubecl::prelude::*;
 use super::{
     lists::{Lists, Term},
     residual::address,
+    rows,
     scan::THREADS,
     spread::{add_x, add_y, column, is_column},
     tree,
@@ -71,6 +72,14 @@ impl Gathered {
         gathered.sum_segments(card);
         gathered.sum_through(card, n);
         gathered
+    }
+
+    /// Multiplies what pairs weigh.
+    pub fn scale<R: Runtime>(&self, card: &Card<R>, factor: f32) {
+        let Lists { decoder, encoder, .. } = &self.lists;
+        for numbers in [decoder, encoder, &self.sums, &self.through] {
+            rows::scale(card, numbers, factor);
+        }
     }
 
     fn sum_segments<R: Runtime>(&self, card: &Card<R>) {

@@ -1,4 +1,6 @@
-//! Some rows of a matrix, beside each other: the encoder rows of dead latents. Rows that move.
+//! Rows of a matrix that move, and what is done to each number of them.
+//!
+//! The encoder rows of dead latents, beside each other; rows of latents that start again, put back.
 
 use cubecl::prelude::*;
 
@@ -28,6 +30,122 @@ pub fn gather<R: Runtime>(card: &Card<R>, from: &Floats, d: usize, list: &Ints) 
         );
     }
     into
+}
+
+/// Rows `[list, d]` to their places in `into` (`[n, d]`): row `i` to `list[i]`.
+pub fn scatter<R: Runtime>(card: &Card<R>, rows: &Floats, d: usize, list: &Ints, into: &Floats) {
+    if !rows.is_empty() {
+        let (count, dim) = (cubes(rows.len().div_ceil(THREADS)), units(THREADS as u32));
+        let (address, len) = (address([into]), rows.len());
+        scatter_rows::launch::<R>(
+            card.client(),
+            count,
+            dim,
+            address,
+            rows.arg(),
+            list.arg(),
+            into.arg(),
+            len,
+            d,
+        );
+    }
+}
+
+/// `count` rows of `from` (`[n, d]`) from `first` on, each times its own weight (`[n]`): `[count, d]`.
+pub fn weighted<R: Runtime>(
+    card: &Card<R>,
+    from: &Floats,
+    d: usize,
+    (first, count): (usize, usize),
+    weights: &Floats,
+) -> Floats {
+    let into = card.room(count * d);
+    if !into.is_empty() {
+        weigh_rows::launch::<R>(
+            card.client(),
+            cubes(into.len().div_ceil(THREADS)),
+            units(THREADS as u32),
+            address([from]),
+            from.arg(),
+            weights.arg(),
+            into.arg(),
+            into.len(),
+            d,
+            first,
+        );
+    }
+    into
+}
+
+/// `to = own·to + factor·from`, number by number.
+pub fn mix<R: Runtime>(card: &Card<R>, to: &Floats, own: f32, factor: f32, from: &Floats) {
+    if !to.is_empty() {
+        mix_numbers::launch::<R>(
+            card.client(),
+            cubes(to.len().div_ceil(THREADS)),
+            units(THREADS as u32),
+            address([to]),
+            to.arg(),
+            from.arg(),
+            card.upload(&[own, factor]).arg(),
+            to.len(),
+        );
+    }
+}
+
+/// `numbers *= factor`.
+pub fn scale<R: Runtime>(card: &Card<R>, numbers: &Floats, factor: f32) {
+    if !numbers.is_empty() {
+        scale_numbers::launch::<R>(
+            card.client(),
+            cubes(numbers.len().div_ceil(THREADS)),
+            units(THREADS as u32),
+            address([numbers]),
+            numbers.arg(),
+            card.upload(&[factor]).arg(),
+            numbers.len(),
+        );
+    }
+}
+
+#[cube(launch, address_type = "dynamic")]
+fn scatter_rows(rows: &Array<f32>, list: &Array<u32>, into: &mut Array<f32>, len: usize, d: usize) {
+    let i = CUBE_POS * THREADS + UNIT_POS as usize;
+    if i < len {
+        let place = list[i / d] as usize * d + i % d;
+        into[place] = rows[i];
+    }
+}
+
+#[cube(launch, address_type = "dynamic")]
+fn weigh_rows(
+    from: &Array<f32>,
+    weights: &Array<f32>,
+    into: &mut Array<f32>,
+    len: usize,
+    d: usize,
+    first: usize,
+) {
+    let i = CUBE_POS * THREADS + UNIT_POS as usize;
+    if i < len {
+        into[i] = from[first * d + i] * weights[first + i / d];
+    }
+}
+
+#[cube(launch, address_type = "dynamic")]
+fn mix_numbers(to: &mut Array<f32>, from: &Array<f32>, factors: &Array<f32>, len: usize) {
+    let i = CUBE_POS * THREADS + UNIT_POS as usize;
+    if i < len {
+        to[i] = fma(factors[1], from[i], factors[0] * to[i]);
+    }
+}
+
+#[cube(launch, address_type = "dynamic")]
+fn scale_numbers(numbers: &mut Array<f32>, factor: &Array<f32>, len: usize) {
+    let i = CUBE_POS * THREADS + UNIT_POS as usize;
+    if i < len {
+        numbers[i] = numbers[i] * factor[0];
+    }
 }
 
 /// Copies `from` to the front of `into`, which is at least as long.

@@ -13,11 +13,13 @@ mod by_latent;
 mod collect;
 mod columns;
 mod nested;
+mod norms;
 mod numbers;
 mod product;
 mod residual;
 mod rows;
 mod tensor_product;
+mod transpose;
 mod update;
 
 use std::fmt::Debug;
@@ -73,6 +75,8 @@ pub fn all<R: Runtime>(card: &Card<R>) -> Report {
     collect::check(card, &mut report);
     tensor_product::check(card, &mut report);
     rows::check(card, &mut report);
+    norms::check(card, &mut report);
+    transpose::check(card, &mut report);
     residual::check(card, &mut report);
     nested::check(card, &mut report);
     columns::check(card, &mut report);

@@ -1,4 +1,5 @@
-//! Checks of [`crate::kernels::update`] and [`crate::kernels::gather`]: three steps in a row, against f64.
+//! Checks of [`crate::kernels::update`], [`crate::kernels::gather`] and [`crate::kernels::squares`]: three steps in a
+//! row, against f64.
 
 use super::{
     Report,
@@ -15,6 +16,7 @@ use crate::{
         codes::CodesOnCard,
         gather::{Batch, Gathered},
         lists::Term,
+        squares::squares,
         update::{Beside, Latents, before_encoding, step},
     },
 };
@@ -67,8 +69,8 @@ pub(super) fn check<R: Runtime>(card: &Card<R>, report: &mut Report) {
         let Case { rows, n, d_in, d_out, terms, .. } = case;
         let shape = format!("rows {rows} n {n} d {d_in} {d_out} terms {}", terms.len());
         let data = Data::new(seed as u64 * 16, case);
-        let (found, through, encoded) = on_card(card, case, &data);
-        let (again, ..) = on_card(card, case, &data);
+        let Found { latents: found, through, encoded, squares } = on_card(card, case, &data);
+        let again = on_card(card, case, &data).latents;
         let expected = data.slow(case);
         for (i, name) in ["w_enc", "b_enc", "w_dec"].into_iter().enumerate() {
             for (j, part) in found[i].iter().enumerate() {
@@ -84,6 +86,7 @@ pub(super) fn check<R: Runtime>(card: &Card<R>, report: &mut Report) {
             }
         }
         report.close("through", shape.clone(), &through, &expected.through, TOLERANCE);
+        report.close("squares of gradients", shape.clone(), &squares, &expected.squares, TOLERANCE);
         report.close("before encoding", shape, &encoded, &expected.encoded, TOLERANCE);
     }
 }
@@ -102,11 +105,17 @@ struct Data {
     start: [Vec<f32>; 3],
 }
 
-/// Numbers to compare: value and moments of the parameters, and of the last step what came before it.
-struct Expected {
+/// Numbers to compare: value and moments of `w_enc`, `b_enc` and `w_dec`, and of the last step what came before it.
+struct Found {
     latents: [[Vec<f32>; 3]; 3],
     through: Vec<f32>,
     encoded: Vec<f32>,
+    squares: Vec<f32>,
+}
+
+/// What pairs are multiplied by before a step.
+fn factor(case: &Case) -> f32 {
+    if case.beside { 0.75 } else { 1.0 }
 }
 
 impl Data {
@@ -135,7 +144,7 @@ impl Data {
         }
     }
 
-    fn slow(&self, case: &Case) -> Expected {
+    fn slow(&self, case: &Case) -> Found {
         let &Case { n, d_in, d_out, .. } = case;
         let wide = |numbers: &Vec<f32>| numbers.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
         let mut latents = [0, 1, 2].map(|i| {
@@ -143,7 +152,7 @@ impl Data {
             let zeros = vec![0.0; value.len()];
             [value, zeros.clone(), zeros]
         });
-        let (mut through, mut encoded) = (vec![0.0; n], vec![0.0; d_in]);
+        let (mut through, mut encoded, mut squares) = (vec![0.0; n], vec![0.0; d_in], vec![0.0; n]);
         for t in 1..=STEPS {
             encoded.fill(0.0);
             for latent in 0..n {
@@ -155,12 +164,18 @@ impl Data {
                 let atom = latents[2][0][row(d_out)].to_vec();
                 let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
                 let pull = if case.beside { f64::from(self.pull[latent]) } else { 0.0 };
+                let bias = if case.beside { f64::from(self.bias[latent]) } else { 0.0 };
+                let pulled: Vec<f64> = g_dec.iter().zip(&atom).map(|(g, a)| g + pull * a).collect();
+                squares[latent] =
+                    dot(&g_enc, &g_enc) + dot(&pulled, &pulled) + (through[latent] + bias).powi(2);
+                let factor = f64::from(factor(case));
+                through[latent] *= factor;
+                g_enc.iter_mut().chain(&mut g_dec).for_each(|g| *g *= factor);
                 g_dec.iter_mut().zip(&atom).for_each(|(g, a)| *g += pull * a);
                 if case.unit_norm {
                     let parallel = dot(&g_dec, &atom);
                     g_dec.iter_mut().zip(&atom).for_each(|(g, a)| *g -= parallel * a);
                 }
-                let bias = if case.beside { f64::from(self.bias[latent]) } else { 0.0 };
                 descend(&mut latents[0], row(d_in), &g_enc, t);
                 descend(&mut latents[1], row(1), &[through[latent] + bias], t);
                 descend(&mut latents[2], row(d_out), &g_dec, t);
@@ -172,10 +187,11 @@ impl Data {
             }
         }
         let narrow = |numbers: Vec<f64>| numbers.into_iter().map(|x| x as f32).collect::<Vec<f32>>();
-        Expected {
+        Found {
             latents: latents.map(|parts| parts.map(narrow)),
             through: narrow(through),
             encoded: narrow(encoded),
+            squares: narrow(squares),
         }
     }
 
@@ -206,9 +222,8 @@ fn seam(case: &Case) -> usize {
     case.rows % 3
 }
 
-/// Value and moments of `w_enc`, `b_enc` and `w_dec` after three steps; `through` and what it makes of the
-/// encoder before the last of them.
-fn on_card<R: Runtime>(card: &Card<R>, case: &Case, data: &Data) -> ([[Vec<f32>; 3]; 3], Vec<f32>, Vec<f32>) {
+/// The same on the card.
+fn on_card<R: Runtime>(card: &Card<R>, case: &Case, data: &Data) -> Found {
     let start = |i: usize| {
         let zeros = vec![0.0f32; data.start[i].len()];
         Parameter { value: card.upload(&data.start[i]), m: card.upload(&zeros), v: card.upload(&zeros) }
@@ -243,16 +258,19 @@ fn on_card<R: Runtime>(card: &Card<R>, case: &Case, data: &Data) -> ([[Vec<f32>;
     };
     let (bias, pull) = (card.upload(&data.bias), card.upload(&data.pull));
     let beside = Beside { bias: case.beside.then_some(&bias), pull: case.beside.then_some(&pull) };
-    let (mut through, mut encoded) = (card.room(0), card.room(0));
+    let [mut through, mut encoded, mut measured] = [0; 3].map(|_| card.room(0));
     for t in 1..=STEPS {
         let pairs = batch.terms.iter().map(|term| term.encoder.len()).sum();
         poison(card, &[pairs, pairs, pairs, case.n, case.n + 1, case.d_in, 8 * (case.d_in + case.d_out + 1)]);
         let gathered = Gathered::of(card, batch.clone(), case.n);
         encoded = before_encoding(card, &gathered, &latents);
+        measured = squares(card, &gathered, &latents.w_dec.value, beside);
+        gathered.scale(card, factor(case));
         step(card, &gathered, &latents, beside, &constants(t), case.unit_norm);
         through = gathered.through;
     }
     let parts = |of: &Parameter| [&of.value, &of.m, &of.v].map(|part: &Floats| read(card, part));
     let found = [&latents.w_enc, &latents.b_enc, &latents.w_dec].map(parts);
-    (found, read(card, &through), read(card, &encoded))
+    let [through, encoded, squares] = [through, encoded, measured].map(|part| read(card, &part));
+    Found { latents: found, through, encoded, squares }
 }

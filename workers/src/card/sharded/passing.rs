@@ -42,6 +42,9 @@ impl<'a> Passing<'a> {
                 (None, Against::Rows(rows)) => {
                     shard.on.residual(Against::Rows(&at(rows, number)), &own, &values)
                 }
+                (None, Against::Instead(rows)) => {
+                    shard.on.residual(Against::Instead(&at(rows, number)), &own, &values)
+                }
                 (None, Against::Target) => shard.on.residual(Against::Target, &own, &values),
             };
             self.moments = left.moments;

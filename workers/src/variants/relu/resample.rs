@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::{Relu, forward};
 use crate::{
+    card::Matrix,
     kernels::{Real, vector},
     learner::{Dictionary, Scales, Setup},
     random::{hash, unit},
@@ -17,7 +18,8 @@ use crate::{
         FrozenParameters, SaeVariant,
         aux_k::AuxK,
         objective::{Loss, Part},
-        parameters::{Extra, Parameter, Parameters},
+        parameters::{Extra, Parameters},
+        reborn::Reborn,
         update::Atoms,
     },
 };
@@ -28,74 +30,44 @@ const DRAW: u64 = 0x5245_424f_524e;
 /// Length of a new encoder row against the mean of the living.
 const SHORTER: f64 = 0.2;
 
-/// Latents that start again, and where.
-#[derive(Debug, Default)]
-struct Reborn {
-    /// Ascending.
-    latents: Vec<u32>,
-    /// Unit rows, `[latents, d_in]`.
-    directions: Vec<f32>,
-    /// Of the new encoder rows.
-    length: f32,
-}
-
-impl Reborn {
-    /// One row of the batch for each dead latent, as far as there are rows with an error.
-    fn choose<R: Real>(loss: &Loss<R>, part: &Part<R>, seed: u64) -> Self {
-        let (step, d) = (&loss.step, loss.step.parameters.d_in);
-        let key = |(row, e): (usize, &[R])| {
-            let error: f64 = e.iter().map(|e| e.f64() * e.f64()).sum();
-            let chance = 1.0 - unit(hash(&[seed, DRAW, step.number, row as u64]));
-            // The largest of ln(u)/weight are a draw without replacement (Efraimidis & Spirakis 2006).
-            (chance.ln() / error, row)
-        };
-        let mut keys: Vec<(f64, usize)> = part.e.par_chunks_exact(d).enumerate().map(key).collect();
-        keys.retain(|key| key.0.is_finite());
-        keys.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        let (latents, centre) =
-            (step.dead.iter().copied().take(keys.len()).collect::<Vec<u32>>(), loss.centre());
-        let mut directions = Vec::with_capacity(latents.len() * d);
-        for &(_, row) in keys.iter().take(latents.len()) {
-            let x = step.x[row * d..][..d].iter().zip(centre);
-            #[allow(clippy::cast_possible_truncation, reason = "parameters are f32")]
-            directions.extend(x.map(|(&x, &c)| (x - c).f64() as f32));
-        }
-        directions.chunks_exact_mut(d).for_each(vector::normalize);
-        Reborn { latents, directions, length: length(step.parameters, step.dead) }
+/// One row of the batch for each dead latent, as far as there are rows with an error.
+fn choose<R: Real>(loss: &Loss<R>, part: &Part<R>, seed: u64) -> Reborn {
+    let (step, d, e) = (&loss.step, loss.step.parameters.d_in, loss.here(&part.e));
+    let key = |(row, e): (usize, &[R])| {
+        let error: f64 = e.iter().map(|e| e.f64() * e.f64()).sum();
+        let chance = 1.0 - unit(hash(&[seed, DRAW, step.number, row as u64]));
+        // The largest of ln(u)/weight are a draw without replacement (Efraimidis & Spirakis 2006).
+        (chance.ln() / error, row)
+    };
+    let mut keys: Vec<(f64, usize)> = e.par_chunks_exact(d).enumerate().map(key).collect();
+    keys.retain(|key| key.0.is_finite());
+    keys.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    let (latents, centre) = (step.dead.iter().copied().take(keys.len()).collect::<Vec<u32>>(), loss.centre());
+    let mut directions = Vec::with_capacity(latents.len() * d);
+    for &(_, row) in keys.iter().take(latents.len()) {
+        let x = step.x[row * d..][..d].iter().zip(centre);
+        #[allow(clippy::cast_possible_truncation, reason = "parameters are f32")]
+        directions.extend(x.map(|(&x, &c)| (x - c).f64() as f32));
     }
-
-    fn apply(&self, p: &mut Parameters<f32>) {
-        let d = p.d_in;
-        for (&latent, direction) in self.latents.iter().zip(self.directions.chunks_exact(d)) {
-            let row = latent as usize * d..(latent as usize + 1) * d;
-            p.w_dec.value[row.clone()].copy_from_slice(direction);
-            p.w_enc.value[row.clone()].copy_from_slice(direction);
-            vector::scale(self.length, &mut p.w_enc.value[row.clone()]);
-            p.b_enc.value[latent as usize] = 0.0;
-            forget(&mut p.w_enc, row.clone());
-            forget(&mut p.w_dec, row);
-            forget(&mut p.b_enc, latent as usize..latent as usize + 1);
-        }
-    }
+    directions.chunks_exact_mut(d).for_each(vector::normalize);
+    let mut encoder = directions.clone();
+    vector::scale(length(loss), &mut encoder);
+    Reborn { latents, encoder, atoms: directions }
 }
 
 /// [`SHORTER`] of the mean length of the encoder rows of living latents; of 1 if none lives.
 #[allow(clippy::cast_possible_truncation, reason = "parameters are f32")]
-fn length<R: Real>(p: &Parameters<R>, dead: &[u32]) -> f32 {
-    let (mut sum, mut living) = (0f64, 0usize);
-    for (latent, row) in p.w_enc.value.chunks_exact(p.d_in).enumerate() {
-        if dead.binary_search(&(latent as u32)).is_err() {
-            sum += vector::dot(row, row).f64().sqrt();
+fn length<R: Real>(loss: &Loss<R>) -> f32 {
+    let (step, mut sum, mut living) = (&loss.step, 0f64, 0usize);
+    let norms = loss.norms(Matrix::Encoder, &[step.parameters.d_in]);
+    for (latent, norm) in norms.into_iter().enumerate() {
+        if step.dead.binary_search(&(latent as u32)).is_err() {
+            sum += norm.f64();
             living += 1;
         }
     }
     let mean = if living > 0 { sum / living as f64 } else { 1.0 };
     (SHORTER * mean) as f32
-}
-
-fn forget(parameter: &mut Parameter<f32>, span: std::ops::Range<usize>) {
-    parameter.m[span.clone()].fill(0.0);
-    parameter.v[span].fill(0.0);
 }
 
 /// [`Relu`] whose dead latents start again every so many steps.
@@ -122,14 +94,14 @@ impl SaeVariant for Resampling {
         forward(loss, aux, |loss, part| {
             relu.charge(loss, part);
             if due {
-                reborn = Reborn::choose(loss, part, seed);
+                reborn = choose(loss, part, seed);
             }
         });
         self.reborn = reborn;
     }
 
-    fn project(&self, parameters: &mut Parameters<f32>) {
-        self.reborn.apply(parameters);
+    fn reborn(&self) -> Option<&Reborn> {
+        (!self.reborn.latents.is_empty()).then_some(&self.reborn)
     }
 
     fn freeze(&self, p: &Parameters<f32>, folded: FrozenParameters, scales: &Scales) -> Box<dyn Dictionary> {

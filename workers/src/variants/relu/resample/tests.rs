@@ -3,7 +3,10 @@
 use super::*;
 use crate::{
     conformance, planted,
-    skeleton::golden::{B, Case, D, F, close},
+    skeleton::{
+        golden::{B, Case, D, F, close},
+        parameters::Parameter,
+    },
     threads::Threads,
     variants::{LearnerConfig, LearnerSpec},
 };
@@ -30,7 +33,7 @@ fn dead_latents_are_given_rows_by_their_error() {
     for seed in 0..2000 {
         let mut variant = resampling(seed);
         rows.run(&mut variant);
-        let Reborn { latents, directions, .. } = &variant.reborn;
+        let Reborn { latents, atoms: directions, .. } = &variant.reborn;
         assert_eq!(latents, &[2]);
         let cosine = |row: usize| {
             let x =
@@ -78,7 +81,7 @@ fn a_latent_starts_as_the_living_are_but_shorter() {
     };
     p.w_enc.m.fill(1.0);
     p.w_dec.v.fill(1.0);
-    variant.project(&mut p);
+    variant.reborn().unwrap().apply(&mut p);
     let norm = |row: &[f64]| row.iter().map(|v| v * v).sum::<f64>().sqrt();
     let rows = from.w_enc.value.chunks(D).enumerate().filter(|(latent, _)| ![1, 7].contains(latent));
     let mean = rows.map(|(_, row)| norm(row)).sum::<f64>() / 10.0;
