@@ -23,6 +23,8 @@ pub mod codes;
 pub mod collect;
 pub mod columns;
 mod cut;
+pub mod dense;
+mod descent;
 pub mod factors;
 pub mod gather;
 pub mod lists;

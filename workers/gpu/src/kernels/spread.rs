@@ -65,6 +65,24 @@ pub(super) fn load(
     }
 }
 
+/// The other way: the columns of this thread become those of the row that begins at `at`.
+#[cube]
+pub(super) fn store(
+    row: &Array<f32>,
+    into: &mut Array<f32>,
+    at: usize,
+    d: usize,
+    #[comptime] columns: usize,
+    #[comptime] threads: usize,
+) {
+    #[unroll]
+    for j in 0..columns {
+        if is_column(0usize, d, j, threads) {
+            into[at + column(0usize, d, j, threads)] = row[j];
+        }
+    }
+}
+
 /// `sum = Σ` of the sums of segments from `first` to `last`, in order; columns `at..at + d` of rows of `width`.
 #[cube]
 pub(super) fn add_segments(

@@ -14,6 +14,7 @@ use crate::{
         adam::Parameter,
         by_latent::by_latent,
         codes::CodesOnCard,
+        dense::{Dense, gradient, step_from},
         gather::{Batch, Gathered},
         lists::Term,
         squares::squares,
@@ -69,8 +70,9 @@ pub(super) fn check<R: Runtime>(card: &Card<R>, report: &mut Report) {
         let Case { rows, n, d_in, d_out, terms, .. } = case;
         let shape = format!("rows {rows} n {n} d {d_in} {d_out} terms {}", terms.len());
         let data = Data::new(seed as u64 * 16, case);
-        let Found { latents: found, through, encoded, squares } = on_card(card, case, &data);
-        let again = on_card(card, case, &data).latents;
+        let Found { latents: found, through, encoded, squares } = on_card(card, case, &data, false);
+        let again = on_card(card, case, &data, false).latents;
+        let in_halves = on_card(card, case, &data, true).latents;
         let expected = data.slow(case);
         for (i, name) in ["w_enc", "b_enc", "w_dec"].into_iter().enumerate() {
             for (j, part) in found[i].iter().enumerate() {
@@ -83,6 +85,7 @@ pub(super) fn check<R: Runtime>(card: &Card<R>, report: &mut Report) {
                 );
                 let bits = |numbers: &[f32]| numbers.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
                 report.equal("twice the same", shape.clone(), &bits(&again[i][j]), &bits(part));
+                report.equal("in halves the same", shape.clone(), &bits(&in_halves[i][j]), &bits(part));
             }
         }
         report.close("through", shape.clone(), &through, &expected.through, TOLERANCE);
@@ -222,8 +225,8 @@ fn seam(case: &Case) -> usize {
     case.rows % 3
 }
 
-/// The same on the card.
-fn on_card<R: Runtime>(card: &Card<R>, case: &Case, data: &Data) -> Found {
+/// The same on the card, each step at once or in halves.
+fn on_card<R: Runtime>(card: &Card<R>, case: &Case, data: &Data, in_halves: bool) -> Found {
     let start = |i: usize| {
         let zeros = vec![0.0f32; data.start[i].len()];
         Parameter { value: card.upload(&data.start[i]), m: card.upload(&zeros), v: card.upload(&zeros) }
@@ -266,7 +269,14 @@ fn on_card<R: Runtime>(card: &Card<R>, case: &Case, data: &Data) -> Found {
         encoded = before_encoding(card, &gathered, &latents);
         measured = squares(card, &gathered, &latents.w_dec.value, beside);
         gathered.scale(card, factor(case));
-        step(card, &gathered, &latents, beside, &constants(t), case.unit_norm);
+        if in_halves {
+            let [w_enc, b_enc, w_dec] = [0, 1, 2].map(|i| card.upload(&vec![f32::NAN; data.start[i].len()]));
+            let dense = Dense { w_enc, b_enc, w_dec };
+            gradient(card, &gathered, &dense);
+            step_from(card, &dense, &latents, beside, &constants(t), case.unit_norm);
+        } else {
+            step(card, &gathered, &latents, beside, &constants(t), case.unit_norm);
+        }
         through = gathered.through;
     }
     let parts = |of: &Parameter| [&of.value, &of.m, &of.v].map(|part: &Floats| read(card, part));
