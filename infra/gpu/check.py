@@ -29,7 +29,7 @@ BUDGET_S = 600
 SHAPES = [
     (4096, 131_072, (("bf16", 40), ("tf32", 30)), "bf16", 70),
     (2048, 65_536, (("bf16", 20),), "bf16", 35),
-    (768, 24_576, (("bf16", 15), ("f32", 15)), "bf16", 30),
+    (768, 24_576, (("bf16", 10), ("f32", 10)), "bf16", 30),
 ]
 K, BATCH = 64, 16_384
 # End to end: width, latents, rows on disk, how often they are read
@@ -130,6 +130,7 @@ class Check:
             self.stop = f"{self.a.device} cannot be used"
             raise Failed(f"{self.stop}. {reasons or 'The program knows no such device.'}")
         card = self.found["card"] = named[0]
+        self.found["cards"] = sum(device.get("usable", False) for device in ran.last["devices"])
         return f"{card.get('model')}, driver {card.get('driver')}, {card.get('memory_bytes', 0) / 1e9:.0f} GB"
 
     def verify(self):
@@ -203,6 +204,25 @@ class Check:
             f"{figures['steps']} steps; loss within {figures['first']:.1e} in the first {runs.FIRST} (≤ {bounds['first']:g}), "
             f"{figures['all']:.1e} throughout (≤ {bounds['all']:g}); held-out FVU within {figures['fvu']:.1e} (≤ {bounds['fvu']:g})"
         )
+
+    def on_all_cards(self):
+        self.have("cpu")
+        if not self.dry and self.found.get("cards", 0) < 2:
+            raise Skipped("there is one card")
+        for split in runs.SPLITS:
+            sets = self.sets('runtime.device="cuda:*"', 'runtime.precision="f32"', f'runtime.split="{split}"')
+            self.train(f"all-{split}", *sets)
+
+    def curves_as_on_processor(self, _):
+        told, far = [], []
+        for split in runs.SPLITS:
+            figures = runs.apart(self.path(f"all-{split}"), self.path("cpu"))
+            self.found.setdefault("splits", {})[split] = figures
+            far += [f"{split}: {one}" for one in runs.beyond(figures, runs.CURVES["f32"])]
+            told.append(f"{split}: loss within {figures['all']:.1e}, held-out FVU within {figures['fvu']:.1e}")
+        if far:
+            raise Failed(f"loss or FVU too far from the processor's: {', '.join(far)}")
+        return f"{self.found['cards']} cards; {'; '.join(told)}"
 
     def again(self):
         self.have("card-f32", "card-bf16")
@@ -427,7 +447,7 @@ def dry(check):
         tell(not missing and shown.returncode == 0, f"atomflow {' '.join(words)} {' '.join(sorted(flags))}{exists}{lacks}")
     schema = program.parsed(ran(program_path, "schema").stdout) or {}
     known = schema.get("$defs", {}).get("RuntimeSpec", {}).get("properties", {})
-    for field in ("device", "precision", "checkpoint_windows", "workers"):
+    for field in ("device", "precision", "split", "checkpoint_windows", "workers"):
         tell(field in known, f"runtime.{field} is {'a' if field in known else 'not a'} field of a job")
     shards = json.dumps(os.path.join(check.a.data, "*.parquet"))
     job = ran(program_path, "check", os.path.join(HERE, "job.toml"), "--set", f"source.url={shards}")
@@ -493,12 +513,13 @@ def unpacked(path, work):
 def steps(c):
     c.step("devices", 15, c.devices, c.a_usable_card)
     c.step("every kernel against its reference", 60, c.verify, c.every_kernel_fine)
-    c.step("memory checker", 60, c.memory, c.no_memory_errors)
+    c.step("memory checker", 50, c.memory, c.no_memory_errors)
     c.step("200 steps on the processor", 30, c.on_processor, c.trained)
     for precision in PRECISIONS:
         do = lambda precision=precision: c.curve_on_card(precision)
         judge = lambda ran, precision=precision: c.curve_as_on_processor(precision, ran)
         c.step(f"200 steps on the card, {precision}", 15, do, judge)
+    c.step("200 steps on all cards", 25, c.on_all_cards, c.curves_as_on_processor)
     c.step("the same run twice", 25, c.again, c.same_bytes)
     c.step("kill -9 and resume", 30, c.killed, c.as_if_never_killed)
     c.step("harvest on card and processor", 30, c.harvest, c.counts_as_on_processor)

@@ -15,6 +15,8 @@ CURVES = {
     "bf16": {"first": 1e-2, "all": 5e-2, "fvu": 2e-2},
 }
 FIRST = 20
+# How several cards share a learner.
+SPLITS = ("latents", "rows")
 
 # Of one dictionary harvested on two devices: fires that stand with another latent, as a share of all fires
 # (half the sum of the differences of the counts), and the absolute difference of the held-out FVU. Rows have

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use atomflow_schemas::manifest::LearnerFailure;
-use atomflow_workers::{card::Precision, interp::HarvestSpec};
+use atomflow_workers::{
+    card::{Precision, Split},
+    interp::HarvestSpec,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +53,8 @@ pub struct RuntimeSpec {
     pub device: String,
     /// How a card multiplies rows and encoder: `f32` exactly, `tf32` or `bf16` on tensor cores.
     pub precision: Precision,
+    /// How several cards share a single learner: its `latents`, or the `rows` of each batch.
+    pub split: Split,
     /// Windows between two checkpoints.
     pub checkpoint_windows: usize,
 }
@@ -64,6 +69,7 @@ impl Default for RuntimeSpec {
             threads: 0,
             device: CPU.to_owned(),
             precision: Precision::F32,
+            split: Split::Latents,
             checkpoint_windows: 4,
         }
     }

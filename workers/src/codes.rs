@@ -39,6 +39,18 @@ impl Codes {
         (&self.latents[span.clone()], &self.values[span])
     }
 
+    /// The codes of some of the rows.
+    #[must_use]
+    pub fn of_rows(&self, rows: std::ops::Range<usize>) -> Codes {
+        let span = self.offsets[rows.start]..self.offsets[rows.end];
+        Codes {
+            n_latents: self.n_latents,
+            offsets: self.offsets[rows.start..=rows.end].iter().map(|at| at - span.start).collect(),
+            latents: self.latents[span.clone()].to_vec(),
+            values: self.values.get(span).map(<[f32]>::to_vec).unwrap_or_default(),
+        }
+    }
+
     /// Appends one row: pairs in ascending order of latent, zero values left out by the caller.
     pub fn push_row(&mut self, pairs: impl IntoIterator<Item = (u32, f32)>) {
         for (latent, value) in pairs {

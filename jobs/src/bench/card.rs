@@ -63,7 +63,8 @@ fn open(what: &OnCard) -> Result<Arc<dyn Card>> {
             .hint(why.hint)
     };
     let opened = cards().open(&what.device, precision).map_err(unusable)?;
-    opened.into_iter().next().ok_or_else(|| Error::spec("there is no card").field("--device"))
+    let first = opened.into_iter().next().map(|card| card as Arc<dyn Card>);
+    first.ok_or_else(|| Error::spec("there is no card").field("--device"))
 }
 
 fn ceilings(card: &dyn Card, rounds: usize) -> Ceilings {

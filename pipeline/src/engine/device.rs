@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use atomflow_workers::{
-    card::{Card, Cards, DeviceInfo, Precision, as_one},
+    card::{Card, Cards, DeviceInfo, Precision, Split, Unusable, as_one},
     kernels::Path,
 };
 
@@ -36,13 +36,17 @@ pub(super) fn open(job: &Job, runtime: &RuntimeSpec, cards: &dyn Cards) -> Resul
                 "use runtime.device = \"cpu\"{apart}; `atomflow learners` says what learns on cards"
             )));
     }
-    let opened = cards.open(&runtime.device, runtime.precision).map_err(|unusable| {
-        Error::spec(format!("`{}` cannot be used: {}", runtime.device, unusable.reason))
-            .field("runtime.device")
-            .hint(unusable.hint)
-    })?;
+    let unusable = |field, what: &str, why: Unusable| {
+        Error::spec(format!("`{what}` cannot be used: {}", why.reason)).field(field).hint(why.hint)
+    };
+    let opened = cards.open(&runtime.device, runtime.precision);
+    let opened = opened.map_err(|why| unusable("runtime.device", &runtime.device, why))?;
     // A learner alone is shared out; several take whole cards.
-    Ok(if job.learner.are_several() { opened } else { as_one(opened).into_iter().collect() })
+    if job.learner.are_several() {
+        return Ok(opened.into_iter().map(|card| card as Arc<dyn Card>).collect());
+    }
+    let one = as_one(opened, runtime.split).map_err(|why| unusable("runtime.split", "rows", why))?;
+    Ok(one.into_iter().collect())
 }
 
 /// Scores of a chunk of latents, see `workers/gpu/src/encoder.rs`; half as much again in narrower factors.
@@ -59,10 +63,11 @@ pub(super) fn memory(
     let mut plans = Vec::new();
     for (at, name) in names.iter().enumerate() {
         let shards: Vec<&str> = name.split('+').collect();
+        let split = cards[at].split();
         let own = sizes.iter().skip(at).step_by(names.len());
         // The dictionary that harvest encodes with comes beside the parameters, and lies on the first card whole.
         let mut frozen = own.clone().map(|size| 4 * (size.d_in * size.n_latents) as u64).sum::<u64>();
-        let bytes = CHUNK_BYTES + own.map(|size| on_card(job, size, shards.len() as u64)).sum::<u64>();
+        let bytes = CHUNK_BYTES + own.map(|size| on_card(job, size, shards.len() as u64, split)).sum::<u64>();
         for shard in shards {
             let memory_bytes = listed.iter().find(|d| d.name == shard).and_then(|d| d.memory_bytes);
             let bytes = bytes + std::mem::take(&mut frozen);
@@ -72,13 +77,18 @@ pub(super) fn memory(
     plans
 }
 
-/// Parameters with two moments, divided by the shards; rows, centred rows, target, residuals; all f32. Residuals on
-/// their way between cards are two more.
-fn on_card(job: &Job, size: &Size, shards: u64) -> u64 {
+/// Parameters with two moments; rows, centred rows, target, residuals; all f32. What several cards divide is one or
+/// the other: where it is the latents, residuals on their way between cards are two more; where it is the rows, each
+/// card holds a gradient beside the parameters.
+fn on_card(job: &Job, size: &Size, cards: u64, split: Option<Split>) -> u64 {
     let (d_in, d_out, n) = (size.d_in as u64, size.d_out as u64, size.n_latents as u64);
-    let weights = 3 * 4 * (d_in + d_out + 1) * n.div_ceil(shards);
-    let residuals = size.residuals as u64 + if shards > 1 { 2 } else { 0 };
-    weights + 4 * (2 * d_in + (1 + residuals) * d_out) * job.plan.batch_rows as u64
+    let (batch, residuals) = (job.plan.batch_rows as u64, size.residuals as u64);
+    let (latents, rows, copies, residuals) = match split {
+        None => (n, batch, 3, residuals),
+        Some(Split::Latents) => (n.div_ceil(cards), batch, 3, residuals + 2),
+        Some(Split::Rows) => (n, batch.div_ceil(cards), 4, residuals),
+    };
+    copies * 4 * (d_in + d_out + 1) * latents + 4 * (2 * d_in + (1 + residuals) * d_out) * rows
 }
 
 /// Says of a card that will not do what would.
@@ -108,9 +118,11 @@ pub(super) fn arithmetic(cards: &[Arc<dyn Card>]) -> String {
     };
     let name = card.name();
     let kind = name.split(':').next().unwrap_or_default();
-    match name.split('+').count() {
-        1 => format!("{kind} {precision}"),
-        shards => format!("{kind} {precision} on {shards} cards"),
+    let count = name.split('+').count();
+    match card.split() {
+        None => format!("{kind} {precision}"),
+        Some(Split::Latents) => format!("{kind} {precision} on {count} cards"),
+        Some(Split::Rows) => format!("{kind} {precision}, rows on {count} cards"),
     }
 }
 

@@ -1,11 +1,12 @@
 //! An autoencoder whose parameters lie on a card: what the skeleton of a learner asks for, step by step.
 
 mod beside;
+mod gradient;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use atomflow_workers::{
-    card::{Against, CardGradient, CardNested, CardResidual, CardRows, CardTerm, Matrix, OnCard, Precision},
+    card::{Against, CardGradient, CardNested, CardResidual, CardRows, CardTerm, Matrix, OnCard, Precision, Scatter},
     codes::Codes,
     kernels::{
         adam::AdamStep,
@@ -18,6 +19,9 @@ use atomflow_workers::{
     },
 };
 
+use cubecl::device::DeviceId;
+use gradient::Gradient;
+
 use crate::{
     Runtime,
     card::{Card, Floats, Lost},
@@ -27,6 +31,7 @@ use crate::{
         by_latent::by_latent,
         codes::CodesOnCard,
         columns,
+        dense::{self, Dense},
         gather::{Batch, Gathered},
         lists::Term,
         nested::{self, Prefixes},
@@ -40,10 +45,12 @@ use crate::{
 /// See [`OnCard`].
 #[derive(Debug)]
 pub(crate) struct Autoencoder<R: Runtime> {
-    card: Card<R>,
+    pub(crate) card: Card<R>,
     precision: Precision,
-    losses: Losses,
+    pub(crate) losses: Losses,
     pre_bias: bool,
+    /// The cards with the same parameters, if they can add up among themselves.
+    pub(crate) twins: Option<Vec<DeviceId>>,
     state: Mutex<State>,
 }
 
@@ -56,8 +63,8 @@ struct State {
     rows: Option<Rows>,
     /// What codes of the batch leave.
     stack: Stack,
-    /// The pairs of the gradient of the batch.
-    gathered: Option<Gathered>,
+    /// The gradient of the batch.
+    gradient: Option<Gradient>,
 }
 
 /// The batch.
@@ -70,9 +77,15 @@ struct Rows {
 }
 
 impl<R: Runtime> Autoencoder<R> {
-    pub(crate) fn new(card: Card<R>, precision: Precision, start: &Parameters<f32>, losses: Losses) -> Self {
+    pub(crate) fn new(
+        card: Card<R>,
+        precision: Precision,
+        start: &Parameters<f32>,
+        twins: Option<Vec<DeviceId>>,
+        losses: Losses,
+    ) -> Self {
         let state = Mutex::new(State::upload(&card, start));
-        Autoencoder { card, precision, losses, pre_bias: start.pre_bias, state }
+        Autoencoder { card, precision, losses, pre_bias: start.pre_bias, twins, state }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -90,7 +103,7 @@ impl<R: Runtime> Autoencoder<R> {
         }
     }
 
-    fn begun(&self, state: &mut State, x: &[f32], target: Option<&[f32]>) -> Result<f64, Lost> {
+    fn begun(&self, state: &mut State, x: &[f32], target: Option<&[f32]>) -> Result<Scatter, Lost> {
         let d_out = state.b_dec.value.len();
         let x_there = self.card.upload(x);
         let centred = match self.pre_bias {
@@ -100,13 +113,19 @@ impl<R: Runtime> Autoencoder<R> {
         let target = target.map_or_else(|| x_there.clone(), |target| self.card.upload(target));
         let count = x.len() / state.zeros.len().max(1);
         // Scatter does not change with a shift, and sums in f32 would lose it behind a large mean.
-        let shifted = columns::centre(&self.card, &target, &target.part(0, d_out));
+        let shift = target.part(0, d_out);
+        let shifted = columns::centre(&self.card, &target, &shift);
         let moments = columns::moments(&self.card, &shifted, d_out);
         state.rows = Some(Rows { x: x_there, centred, target });
         state.stack.begin(count);
-        let sums = self.card.download(&moments.sums)?;
+        if count == 0 {
+            return Ok(Scatter::default());
+        }
+        let (shift, sums) = (self.card.download(&shift)?, wide(&self.card.download(&moments.sums)?));
         let squares = self.card.download(&moments.squares)?;
-        Ok(Moments { squared_norm: total(&squares), column_sums: wide(&sums) }.scatter(count))
+        let mean = shift.iter().zip(&sums).map(|(&shift, sum)| f64::from(shift) + sum / count as f64).collect();
+        let moments = Moments { squared_norm: total(&squares), column_sums: sums };
+        Ok(Scatter { rows: count, mean, about_mean: moments.scatter(count) })
     }
 
     fn chosen(
@@ -222,28 +241,43 @@ impl<R: Runtime> Autoencoder<R> {
             }
             false => vec![0.0; state.zeros.len()],
         };
-        state.gathered = Some(gathered);
+        state.gradient = Some(Gradient::Pairs(gathered));
         Ok(through)
     }
 
-    fn stepped(
-        &self,
-        state: &mut State,
-        gradient: &CardGradient,
-        adam: &AdamStep<f32>,
-        atoms: Atoms,
-    ) -> Result<(), Lost> {
-        let card = &self.card;
-        let gathered = state.gathered.take().ok_or_else(|| Lost("no gradient was gathered".to_owned()))?;
+    fn stepped(&self, gradient: &CardGradient, adam: &AdamStep<f32>, atoms: Atoms) -> Result<(), Lost> {
+        let (mut state, card) = (self.state(), &self.card);
+        let pairs = state.gradient.take().ok_or_else(no_gradient)?;
         let [bias, pull] = [gradient.bias, gradient.pull].map(|own| own.map(|own| card.upload(own)));
         let beside = Beside { bias: bias.as_ref(), pull: pull.as_ref() };
         if gradient.factor != 1.0 {
-            gathered.scale(card, gradient.factor as f32);
+            pairs.scale(card, gradient.factor as f32);
         }
         let constants = constants(adam);
-        update::step(card, &gathered, &state.latents, beside, &constants, atoms == Atoms::UnitNorm);
+        pairs.step(card, &state.latents, beside, &constants, atoms == Atoms::UnitNorm);
         adam::adam(card, &state.b_dec, &card.upload(gradient.b_dec), &constants);
         card.flush()
+    }
+
+    /// The gradient in memory.
+    pub(crate) fn dense(&self) -> Result<Dense, Lost> {
+        let mut state = self.state();
+        let dense = match state.gradient.take().ok_or_else(no_gradient)? {
+            Gradient::Dense(dense) => dense,
+            Gradient::Pairs(gathered) => {
+                let (n, d_in) = (state.latents.b_enc.value.len(), state.zeros.len());
+                let dense = Dense::room(&self.card, n, d_in, state.b_dec.value.len());
+                dense::gradient(&self.card, &gathered, &dense);
+                dense
+            }
+        };
+        state.gradient = Some(Gradient::Dense(dense.clone()));
+        Ok(dense)
+    }
+
+    /// Another gradient in its place.
+    pub(crate) fn set_dense(&self, dense: Dense) {
+        self.state().gradient = Some(Gradient::Dense(dense));
     }
 
     fn fetch(&self, parameters: &mut Parameters<f32>) -> Result<(), Lost> {
@@ -274,14 +308,17 @@ impl State {
             zeros: card.upload(&vec![0.0; start.d_in]),
             rows: None,
             stack: Stack::new(card, start.d_out()),
-            gathered: None,
+            gradient: None,
         }
     }
 }
 
 impl<R: Runtime> OnCard for Autoencoder<R> {
-    fn begin(&self, x: &[f32], target: Option<&[f32]>) -> f64 {
-        self.losses.or_else(self.begun(&mut self.state(), x, target), || f64::NAN)
+    fn begin(&self, x: &[f32], target: Option<&[f32]>) -> Scatter {
+        let mut state = self.state();
+        let (rows, d_out) = (x.len() / state.zeros.len().max(1), state.b_dec.value.len());
+        let nothing = || Scatter { rows, mean: vec![f64::NAN; d_out], about_mean: f64::NAN };
+        self.losses.or_else(self.begun(&mut state, x, target), nothing)
     }
 
     fn select(
@@ -390,10 +427,7 @@ impl<R: Runtime> OnCard for Autoencoder<R> {
     }
 
     fn update(&self, gradient: &CardGradient, adam: &AdamStep<f32>, atoms: Atoms) {
-        let mut state = self.state();
-        let stepped = self.stepped(&mut state, gradient, adam, atoms);
-        drop(state);
-        self.losses.or_else(stepped, || ());
+        self.losses.or_else(self.stepped(gradient, adam, atoms), || ());
     }
 
     fn restart(&self, latents: &[u32], encoder: &[f32], atoms: &[f32]) {
@@ -417,7 +451,7 @@ impl<R: Runtime> OnCard for Autoencoder<R> {
 
     fn write(&self, parameters: &Parameters<f32>) {
         let mut state = self.state();
-        (state.rows, state.gathered) = (None, None);
+        (state.rows, state.gradient) = (None, None);
         let put = |there: &mut Floats, here: &[f32]| {
             // Lets go first: both at once need not fit.
             *there = self.card.room(1);
@@ -449,6 +483,10 @@ impl<R: Runtime> Autoencoder<R> {
         };
         Selected { codes, values: Vec::new(), threshold: None, screening: Screening::default() }
     }
+}
+
+fn no_gradient() -> Lost {
+    Lost("no gradient was gathered".to_owned())
 }
 
 fn begun(state: &State) -> Result<&Rows, Lost> {

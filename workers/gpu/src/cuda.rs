@@ -1,14 +1,15 @@
 //! The NVIDIA cards of this machine: which there are, what they lack, and the ones that are opened.
 //!
 //! Everything is looked at before CubeCL is asked for a device, since it panics where something is missing. The
-//! only file that names `burn-cuda` and, beside test support, `cudarc`.
+//! only file that names `burn-cuda`; beside test support, `cudarc` is named here and in the files below.
 
+mod nccl;
 mod needs;
 mod probe;
 
 use std::sync::Arc;
 
-use atomflow_workers::card::{self, Cards, DeviceInfo, Precision, Unusable, Verified};
+use atomflow_workers::card::{Cards, DeviceInfo, Peer, Precision, Unusable, Verified};
 use burn_cuda::CudaDevice;
 use cubecl::cuda::CudaRuntime;
 
@@ -27,12 +28,13 @@ impl Cards for CudaCards {
         list()
     }
 
-    fn open(&self, name: &str, precision: Precision) -> Result<Vec<Arc<dyn card::Card>>, Unusable> {
+    fn open(&self, name: &str, precision: Precision) -> Result<Vec<Arc<dyn Peer>>, Unusable> {
         let opened = cards(name, precision)?;
         for (name, card) in &opened {
             computes(name, card)?;
         }
-        Ok(opened.into_iter().map(|(name, card)| learn::card(card, &name, precision)).collect())
+        let peer = |(name, card): (String, _)| learn::card(card, &name, precision, Some(nccl::among));
+        Ok(opened.into_iter().map(peer).collect())
     }
 
     fn verify(&self, name: &str) -> Result<Vec<Verified>, Unusable> {

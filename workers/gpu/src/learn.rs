@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use atomflow_workers::{
-    card::{self, Encodes, OnCard, Precision},
+    card::{self, Encodes, OnCard, Peer, Precision, Replica, Unusable},
     skeleton::{FrozenParameters, Inference, parameters::Parameters},
 };
+use cubecl::device::DeviceId;
 
 use crate::{
     Runtime, autoencoder::Autoencoder, card::Card, dictionary::Dictionary, encoder::rounding, kernels::peak,
-    lost::Losses,
+    lost::Losses, together::Among,
 };
 
 /// A card that learners share.
@@ -18,12 +19,42 @@ struct Learning<R: Runtime> {
     card: Card<R>,
     name: String,
     precision: Precision,
+    among: Option<Among>,
     losses: Losses,
 }
 
-/// A card by the name of `runtime.device`, for learners that multiply in `precision`.
-pub fn card<R: Runtime>(card: Card<R>, name: &str, precision: Precision) -> Arc<dyn card::Card> {
-    Arc::new(Learning { card, name: name.to_owned(), precision, losses: Losses::default() })
+/// A card by the name of `runtime.device`, for learners that multiply in `precision`; `among` if it can add up with
+/// others.
+pub fn card<R: Runtime>(
+    card: Card<R>,
+    name: &str,
+    precision: Precision,
+    among: Option<Among>,
+) -> Arc<dyn Peer> {
+    Arc::new(Learning { card, name: name.to_owned(), precision, among, losses: Losses::default() })
+}
+
+impl<R: Runtime> Learning<R> {
+    /// An autoencoder with a stream of its own: steps of one learner run on whichever thread is free, and each
+    /// thread would have a pool of memory.
+    fn begin(&self, start: &Parameters<f32>, twins: Option<Vec<DeviceId>>) -> Autoencoder<R> {
+        let (card, losses) = (self.card.with_own_stream(), self.losses.clone());
+        Autoencoder::new(card, self.precision, start, twins, losses)
+    }
+
+    fn found(&self, names: &[String]) -> Result<Option<Vec<DeviceId>>, Unusable> {
+        self.among.map(|among| among(names)).transpose()
+    }
+}
+
+impl<R: Runtime> Peer for Learning<R> {
+    fn sums_among(&self, names: &[String]) -> Result<(), Unusable> {
+        self.found(names).map(drop)
+    }
+
+    fn replica(&self, start: &Parameters<f32>, names: &[String]) -> Box<dyn Replica> {
+        Box::new(self.begin(start, self.found(names).ok().flatten()))
+    }
 }
 
 impl<R: Runtime> card::Card for Learning<R> {
@@ -36,10 +67,7 @@ impl<R: Runtime> card::Card for Learning<R> {
     }
 
     fn autoencoder(&self, start: &Parameters<f32>) -> Box<dyn OnCard> {
-        // Steps of one learner run on whichever thread is free: without a stream of its own, each thread
-        // would have a pool of memory.
-        let (card, losses) = (self.card.with_own_stream(), self.losses.clone());
-        Box::new(Autoencoder::new(card, self.precision, start, losses))
+        Box::new(self.begin(start, None))
     }
 
     fn dictionary(&self, frozen: &FrozenParameters, inference: &Inference) -> Option<Box<dyn Encodes>> {

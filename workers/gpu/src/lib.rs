@@ -17,10 +17,12 @@ pub mod kernels;
 pub mod learn;
 pub mod lost;
 pub mod pairs;
+pub(crate) mod replica;
 pub mod shield;
 pub(crate) mod stack;
 #[cfg(feature = "text")]
 pub mod text;
+pub mod together;
 pub mod verify;
 
 pub use cubecl::Runtime;

@@ -6,7 +6,7 @@ use std::{panic::catch_unwind, sync::Arc};
 
 use atomflow_gpu::{card::Card, learn};
 use atomflow_workers::{
-    card::{self, Precision},
+    card::{self, Peer, Precision, Split},
     conformance::{self, step_of as step},
     learner::DictLearner,
     state::LearnerState,
@@ -20,8 +20,12 @@ const WANTED: &str = "ATOMFLOW_TEST_VULKAN";
 const STEPS: u64 = 200;
 
 fn card() -> Option<Arc<dyn card::Card>> {
+    Some(peer()?)
+}
+
+fn peer() -> Option<Arc<dyn Peer>> {
     match catch_unwind(|| Card::<WgpuRuntime>::open(&WgpuDevice::Cpu)) {
-        Ok(card) => Some(learn::card(card, "vulkan:0", Precision::F32)),
+        Ok(card) => Some(learn::card(card, "vulkan:0", Precision::F32, None)),
         Err(_) => {
             assert!(std::env::var_os(WANTED).is_none_or(|v| v != "1"), "{WANTED}=1, but there is no device");
             eprintln!("skipped: no software Vulkan device (mesa-vulkan-drivers, libvulkan1)");
@@ -30,10 +34,9 @@ fn card() -> Option<Arc<dyn card::Card>> {
     }
 }
 
-/// Two cards that each hold half of the latents.
-fn two() -> Option<Arc<dyn card::Card>> {
-    let cards = [card()?, card()?];
-    card::as_one(cards.to_vec())
+/// Two cards that share a learner.
+fn two(split: Split) -> Option<Arc<dyn card::Card>> {
+    card::as_one(vec![peer()?, peer()?], split).unwrap()
 }
 
 /// Ways to use a kind that its small example does not show.
@@ -50,6 +53,9 @@ const MODES: [&str; 8] = [
     r#"{"kind": "adaptivek", "n_latents": 40, "k_min": 2, "k_max": 6, "l1_weight": 0.01, "joint_share": 0.5,
         "dead_after_tokens": 200}"#,
 ];
+
+
+const SPLITS: [Split; 2] = [Split::Latents, Split::Rows];
 
 /// Every kind that says it learns on cards, as its own small example and in other ways.
 fn kinds() -> Vec<LearnerSpec> {
@@ -143,17 +149,34 @@ fn codes_are_those_of_the_cpu() {
     }
 }
 
-/// Latents in shards: the same choices, sums to the last bits.
+/// Latents in shards, rows in shares: the same choices, sums to the last bits.
 #[test]
 fn two_cards_are_one() {
-    let (Some(card), Some(two)) = (card(), two()) else { return };
-    for spec in kinds() {
+    let Some(card) = card() else { return };
+    for (split, spec) in SPLITS.into_iter().flat_map(|split| kinds().into_iter().map(move |spec| (split, spec))) {
+        let two = two(split).unwrap();
         let (mut one, mut both) = (build(&spec, Some(card.clone())), build(&spec, Some(two.clone())));
         for number in 0..20 {
             let (a, b) = (step(&spec, &mut *one, number), step(&spec, &mut *both, number));
             let far = (a.loss - b.loss).abs() / a.loss.abs();
-            assert!(far < 1e-4, "{} at step {number}: {a:?} {b:?}", spec.kind());
+            assert!(far < 1e-4, "{split:?} {} at step {number}: {a:?} {b:?}", spec.kind());
             assert!(number > 0 || (a.nnz, a.dead) == (b.nnz, b.dead), "{}: {a:?} {b:?}", spec.kind());
+        }
+        assert_eq!(two.lost(), None);
+    }
+}
+
+#[test]
+fn a_batch_of_one_row_leaves_cards_without_rows() {
+    let (Some(card), Some(two)) = (card(), two(Split::Rows)) else { return };
+    for spec in kinds().iter().filter(|spec| ["topk", "batchtopk", "jumprelu"].contains(&spec.kind())) {
+        let (mut one, mut both) = (build(spec, Some(card.clone())), build(spec, Some(two.clone())));
+        let x = conformance::rows(3);
+        for row in x.chunks(D_IN).take(3) {
+            let batch = ActivationBatch::new(row, &[0, 1]);
+            let (a, b) = (one.step(&batch), both.step(&batch));
+            assert!((a.loss - b.loss).abs() <= 1e-4 * a.loss.abs(), "{}: {a:?} {b:?}", spec.kind());
+            assert_eq!((a.rows, a.nnz), (b.rows, b.nnz), "{}", spec.kind());
         }
     }
     assert_eq!(two.lost(), None);
@@ -161,10 +184,12 @@ fn two_cards_are_one() {
 
 #[test]
 fn learners_keep_every_promise_on_two_cards() {
-    let Some(two) = two() else { return };
-    for spec in kinds().iter().filter(|spec| ["topk", "batchtopk", "jumprelu"].contains(&spec.kind())) {
-        eprintln!("{}", spec.kind());
-        conformance::check_on(spec, &two);
+    for split in SPLITS {
+        let Some(two) = two(split) else { return };
+        for spec in kinds().iter().filter(|spec| ["topk", "batchtopk", "jumprelu"].contains(&spec.kind())) {
+            eprintln!("{split:?} {}", spec.kind());
+            conformance::check_on(spec, &two);
+        }
+        assert_eq!(two.lost(), None);
     }
-    assert_eq!(two.lost(), None);
 }

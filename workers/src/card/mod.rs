@@ -4,6 +4,10 @@
 //! as large as codes comes back, so a variant decides what a code is and what it costs in the same lines
 //! with a card and without. `workers/gpu` holds the implementation; this crate knows none but several cards as one.
 
+mod cluster;
+mod pairs;
+mod replicated;
+mod scatter;
 mod sharded;
 
 use std::{any::Any, fmt::Debug, sync::Arc};
@@ -20,7 +24,8 @@ use crate::{
     skeleton::{FrozenParameters, Inference, parameters::Parameters, update::Atoms},
 };
 
-pub use sharded::as_one;
+pub use cluster::as_one;
+pub use scatter::Scatter;
 
 /// How the product of the encoder is computed on a card. Sums are always f32.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -33,6 +38,18 @@ pub enum Precision {
     Tf32,
     /// Factors rounded to 7 bits of mantissa: the fastest.
     Bf16,
+}
+
+/// How several cards share a learner that has them to itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// Each holds some of the latents and sees every row: weights and moments are divided.
+    #[default]
+    Latents,
+    /// Each holds every latent and sees some of the rows; gradients are added up (NCCL). For more rows in a
+    /// batch than latents.
+    Rows,
 }
 
 /// A device as `atomflow devices` lists it.
@@ -93,7 +110,7 @@ pub trait Cards: Send + Sync {
     ///
     /// # Errors
     /// One of them cannot be used.
-    fn open(&self, name: &str, precision: Precision) -> Result<Vec<Arc<dyn Card>>, Unusable>;
+    fn open(&self, name: &str, precision: Precision) -> Result<Vec<Arc<dyn Peer>>, Unusable>;
 
     /// Runs every kernel of a device against its slow reference.
     ///
@@ -113,7 +130,7 @@ impl Cards for NoCards {
         vec![DeviceInfo { name, reason: Some(reason), hint: Some(hint), ..DeviceInfo::default() }]
     }
 
-    fn open(&self, _name: &str, _precision: Precision) -> Result<Vec<Arc<dyn Card>>, Unusable> {
+    fn open(&self, _name: &str, _precision: Precision) -> Result<Vec<Arc<dyn Peer>>, Unusable> {
         Err(NoCards::unusable())
     }
 
@@ -139,6 +156,11 @@ pub trait Card: Send + Sync + Debug {
     /// The arithmetic it was opened for.
     fn precision(&self) -> Precision;
 
+    /// How they share a learner, if these are several cards.
+    fn split(&self) -> Option<Split> {
+        None
+    }
+
     /// An autoencoder that begins with `start`.
     fn autoencoder(&self, start: &Parameters<f32>) -> Box<dyn OnCard>;
 
@@ -154,6 +176,18 @@ pub trait Card: Send + Sync + Debug {
 
     /// Why the card has stopped answering, if it has. What it says from then on are NaNs.
     fn lost(&self) -> Option<String>;
+}
+
+/// A card that can share a learner with others.
+pub trait Peer: Card {
+    /// Whether gradients on it can be added to those on the cards of these names, of which it is one.
+    ///
+    /// # Errors
+    /// What that needs is absent.
+    fn sums_among(&self, names: &[String]) -> Result<(), Unusable>;
+
+    /// An autoencoder that begins with `start`, as do those on the other cards of these names.
+    fn replica(&self, start: &Parameters<f32>, names: &[String]) -> Box<dyn Replica>;
 }
 
 /// Finds codes on a card.
@@ -248,8 +282,8 @@ pub struct CardGradient<'a> {
 /// An autoencoder whose parameters lie on a card. Calls come one at a time, in the order of the skeleton.
 pub trait OnCard: Send + Sync + Debug {
     /// A batch: its rows, `[rows, d_in]`, and what is reconstructed where that is something else,
-    /// `[rows, d_out]`. Returns the scatter of what is reconstructed, `Σ‖y − ȳ‖²`.
-    fn begin(&self, x: &[f32], target: Option<&[f32]>) -> f64;
+    /// `[rows, d_out]`. Returns the scatter of what is reconstructed.
+    fn begin(&self, x: &[f32], target: Option<&[f32]>) -> Scatter;
 
     /// Pre-activations of the batch that become codes, and those that `among` asks for.
     fn select(
@@ -322,4 +356,17 @@ pub trait OnCard: Send + Sync + Debug {
 
     /// All four parameters with their moments, from `parameters`.
     fn write(&self, parameters: &Parameters<f32>);
+}
+
+/// One of several autoencoders with the same parameters, each of which sees some of the rows of a batch.
+pub trait Replica: OnCard {
+    /// Puts the sum over all replicas in the place of the gradient of its own rows; every one of them is asked at
+    /// the same time, after [`OnCard::gather`]. Says whether it could: else whoever asks has to sum.
+    fn reduce(&self) -> bool;
+
+    /// The gradient of `w_enc`, `b_enc` and `w_dec`.
+    fn gradient(&self) -> [Vec<f32>; 3];
+
+    /// Another one in its place.
+    fn set_gradient(&self, sum: &[Vec<f32>; 3]);
 }

@@ -13,8 +13,8 @@ use std::{ops::Range, sync::Arc};
 use rayon::prelude::*;
 
 use super::{
-    Against, Card, CardGradient, CardNested, CardResidual, CardRows, CardTerm, Encodes, Matrix, OnCard,
-    Precision,
+    Against, CardGradient, CardNested, CardResidual, CardRows, CardTerm, Matrix, OnCard, Peer, Scatter,
+    pairs::largest_of_batch,
 };
 use crate::{
     codes::Codes,
@@ -23,60 +23,10 @@ use crate::{
         encode::{Among, Screening, Selected, Selection},
     },
     skeleton::{
-        FrozenParameters, Inference,
         parameters::{Parameter, Parameters},
         update::Atoms,
     },
 };
-
-/// `cards` as one card; a single one is itself.
-pub fn as_one(mut cards: Vec<Arc<dyn Card>>) -> Option<Arc<dyn Card>> {
-    match cards.len() {
-        0 | 1 => cards.pop(),
-        _ => Some(Arc::new(Cluster { cards })),
-    }
-}
-
-#[derive(Debug)]
-struct Cluster {
-    cards: Vec<Arc<dyn Card>>,
-}
-
-impl Card for Cluster {
-    fn name(&self) -> String {
-        self.cards.iter().map(|card| card.name()).collect::<Vec<_>>().join("+")
-    }
-
-    fn precision(&self) -> Precision {
-        self.cards.first().map_or(Precision::F32, |card| card.precision())
-    }
-
-    fn autoencoder(&self, start: &Parameters<f32>) -> Box<dyn OnCard> {
-        let (n, count) = (start.n_latents(), self.cards.len());
-        let shard = |(at, card): (usize, &Arc<dyn Card>)| {
-            let latents = at * n / count..(at + 1) * n / count;
-            Shard { on: card.autoencoder(&slice(start, &latents)), latents }
-        };
-        Box::new(Sharded { n, shards: self.cards.iter().enumerate().map(shard).collect() })
-    }
-
-    /// Row groups are encoded one by one: one card is enough, and has room for encoder rows alone.
-    fn dictionary(&self, frozen: &FrozenParameters, inference: &Inference) -> Option<Box<dyn Encodes>> {
-        self.cards.first()?.dictionary(frozen, inference)
-    }
-
-    fn copy(&self, bytes: usize) {
-        self.cards.par_iter().for_each(|card| card.copy(bytes));
-    }
-
-    fn multiply(&self, side: usize) {
-        self.cards.par_iter().for_each(|card| card.multiply(side));
-    }
-
-    fn lost(&self) -> Option<String> {
-        self.cards.iter().find_map(|card| card.lost().map(|reason| format!("{}: {reason}", card.name())))
-    }
-}
 
 #[derive(Debug)]
 struct Shard {
@@ -86,7 +36,7 @@ struct Shard {
 
 /// An autoencoder in shards of latents.
 #[derive(Debug)]
-struct Sharded {
+pub(super) struct Sharded {
     n: usize,
     shards: Vec<Shard>,
 }
@@ -140,6 +90,16 @@ impl Shard {
 }
 
 impl Sharded {
+    /// `start`, shared out over the cards.
+    pub(super) fn new(cards: &[Arc<dyn Peer>], start: &Parameters<f32>) -> Self {
+        let (n, count) = (start.n_latents(), cards.len());
+        let shard = |(at, card): (usize, &Arc<dyn Peer>)| {
+            let latents = at * n / count..(at + 1) * n / count;
+            Shard { on: card.autoencoder(&slice(start, &latents)), latents }
+        };
+        Sharded { n, shards: cards.iter().enumerate().map(shard).collect() }
+    }
+
     /// What every card answers, all at once.
     fn each<T: Send>(&self, ask: impl Fn(usize, &Shard) -> T + Sync) -> Vec<T> {
         self.shards.par_iter().enumerate().map(|(at, shard)| ask(at, shard)).collect()
@@ -165,45 +125,17 @@ impl Sharded {
 
     fn best(&self, parts: &[Selected<f32>], selection: Selection<f32>) -> Selected<f32> {
         let (codes, values) = self.together(parts);
-        let (codes, values, threshold) = match selection {
-            Selection::Above(_) => (codes, values, None),
-            Selection::TopK(k) => {
-                let (codes, values) = codes.largest(&values, |_| k);
-                (codes, values, None)
-            }
+        let (codes, values) = match selection {
+            Selection::BatchTopK(k) => return largest_of_batch(&codes, &values, k),
+            Selection::Above(_) => (codes, values),
+            Selection::TopK(k) => codes.largest(&values, |_| k),
             Selection::AbsTopK(k) => {
                 let magnitudes: Vec<f32> = values.iter().map(|value| value.abs()).collect();
-                let (codes, values) = codes.largest_by(&magnitudes, &values, |_| k);
-                (codes, values, None)
+                codes.largest_by(&magnitudes, &values, |_| k)
             }
-            Selection::BatchTopK(k) => largest_of_batch(&codes, &values, k),
         };
-        Selected { codes, values, threshold, screening: Screening::default() }
+        Selected { codes, values, threshold: None, screening: Screening::default() }
     }
-}
-
-/// The `k·rows` largest pairs of all rows (ties: lower row, lower latent), and the smallest value among them.
-fn largest_of_batch(codes: &Codes, values: &[f32], k: usize) -> (Codes, Vec<f32>, Option<f32>) {
-    let room = k.saturating_mul(codes.rows());
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    if room < order.len() {
-        let descending = |a: &usize, b: &usize| values[*b].total_cmp(&values[*a]).then(a.cmp(b));
-        order.select_nth_unstable_by(room, descending);
-        order.truncate(room);
-    }
-    let mut kept = vec![false; values.len()];
-    order.iter().for_each(|&pair| kept[pair] = true);
-    let (mut out, mut of_out) = (Codes::new(codes.n_latents), Vec::new());
-    for row in codes.offsets.windows(2) {
-        for pair in (row[0]..row[1]).filter(|&pair| kept[pair]) {
-            out.latents.push(codes.latents[pair]);
-            of_out.push(values[pair]);
-        }
-        out.offsets.push(of_out.len());
-    }
-    out.values.clone_from(&of_out);
-    let threshold = of_out.iter().copied().reduce(f32::min);
-    (out, of_out, threshold)
 }
 
 fn everywhere(rows: &CardRows) -> Option<&Everywhere> {
@@ -220,8 +152,8 @@ fn at(rows: &CardRows, shard: usize) -> CardRows {
 }
 
 impl OnCard for Sharded {
-    fn begin(&self, x: &[f32], target: Option<&[f32]>) -> f64 {
-        self.each(|_, shard| shard.on.begin(x, target)).into_iter().next().unwrap_or(0.0)
+    fn begin(&self, x: &[f32], target: Option<&[f32]>) -> Scatter {
+        self.each(|_, shard| shard.on.begin(x, target)).into_iter().next().unwrap_or_default()
     }
 
     fn select(
@@ -425,23 +357,6 @@ fn join(all: &mut Parameters<f32>, parts: &[Parameters<f32>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn codes(rows: &[&[(u32, f32)]], n: usize) -> Codes {
-        let mut codes = Codes::new(n);
-        rows.iter().for_each(|row| codes.push_row(row.iter().copied()));
-        codes
-    }
-
-    #[test]
-    fn the_largest_of_a_batch_are_those_of_the_kernel() {
-        let all = codes(&[&[(0, 3.0), (4, 1.0), (7, 2.0)], &[(1, 2.0)], &[]], 9);
-        let (kept, values, threshold) = largest_of_batch(&all, &all.values, 1);
-        assert_eq!((&kept.offsets, &kept.latents), (&vec![0, 2, 3, 3], &vec![0, 7, 1]));
-        assert_eq!((values, threshold), (vec![3.0, 2.0, 2.0], Some(2.0)));
-        let (kept, _, threshold) = largest_of_batch(&all, &all.values, 2);
-        assert_eq!((kept.nnz(), threshold), (4, Some(1.0)));
-        assert_eq!(largest_of_batch(&codes(&[&[]], 9), &[], 2).2, None);
-    }
 
     #[test]
     fn parameters_are_cut_and_joined() {

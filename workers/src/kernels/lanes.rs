@@ -54,6 +54,13 @@ impl Moments {
         Moments { squared_norm: 0.0, column_sums: vec![0.0; d] }
     }
 
+    /// Of these rows and others.
+    #[must_use]
+    pub fn joined(mut self, other: &Moments) -> Moments {
+        self.add(other);
+        self
+    }
+
     fn add(&mut self, other: &Moments) {
         self.squared_norm += other.squared_norm;
         self.column_sums.iter_mut().zip(&other.column_sums).for_each(|(sum, v)| *sum += v);

@@ -5,7 +5,7 @@ use atomflow_workers::{
     kernels::encode::{Selected, Selection},
 };
 
-use super::{Autoencoder, State, begun, counted, total};
+use super::{Autoencoder, State, begun, counted, no_gradient, total};
 use crate::{
     Runtime,
     card::{Floats, Lost},
@@ -15,7 +15,6 @@ use crate::{
         norms,
         product::Product,
         rows,
-        squares::squares,
         transpose::transpose,
         update::{Beside, Latents},
     },
@@ -79,10 +78,10 @@ impl<R: Runtime> Autoencoder<R> {
     }
 
     pub(super) fn squared(&self, state: &State, gradient: &CardGradient) -> Result<f64, Lost> {
-        let gathered = state.gathered.as_ref().ok_or_else(|| Lost("no gradient was gathered".to_owned()))?;
+        let pairs = state.gradient.as_ref().ok_or_else(no_gradient)?;
         let [bias, pull] = [gradient.bias, gradient.pull].map(|own| own.map(|own| self.card.upload(own)));
         let beside = Beside { bias: bias.as_ref(), pull: pull.as_ref() };
-        let squares = squares(&self.card, gathered, &state.latents.w_dec.value, beside);
+        let squares = pairs.squares(&self.card, &state.latents.w_dec.value, beside);
         Ok(total(&self.card.download(&squares)?))
     }
 

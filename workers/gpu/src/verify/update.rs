@@ -17,7 +17,7 @@ use crate::{
         dense::{Dense, gradient, step_from},
         gather::{Batch, Gathered},
         lists::Term,
-        squares::squares,
+        squares::{squares, squares_of},
         update::{Beside, Latents, before_encoding, step},
     },
 };
@@ -72,8 +72,9 @@ pub(super) fn check<R: Runtime>(card: &Card<R>, report: &mut Report) {
         let data = Data::new(seed as u64 * 16, case);
         let Found { latents: found, through, encoded, squares } = on_card(card, case, &data, false);
         let again = on_card(card, case, &data, false).latents;
-        let in_halves = on_card(card, case, &data, true).latents;
+        let Found { latents: in_halves, squares: squares_in_halves, .. } = on_card(card, case, &data, true);
         let expected = data.slow(case);
+        let bits = |numbers: &[f32]| numbers.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
         for (i, name) in ["w_enc", "b_enc", "w_dec"].into_iter().enumerate() {
             for (j, part) in found[i].iter().enumerate() {
                 report.close(
@@ -83,12 +84,12 @@ pub(super) fn check<R: Runtime>(card: &Card<R>, report: &mut Report) {
                     &expected.latents[i][j],
                     TOLERANCE,
                 );
-                let bits = |numbers: &[f32]| numbers.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
                 report.equal("twice the same", shape.clone(), &bits(&again[i][j]), &bits(part));
                 report.equal("in halves the same", shape.clone(), &bits(&in_halves[i][j]), &bits(part));
             }
         }
         report.close("through", shape.clone(), &through, &expected.through, TOLERANCE);
+        report.equal("squares in halves the same", shape.clone(), &bits(&squares_in_halves), &bits(&squares));
         report.close("squares of gradients", shape.clone(), &squares, &expected.squares, TOLERANCE);
         report.close("before encoding", shape, &encoded, &expected.encoded, TOLERANCE);
     }
@@ -267,15 +268,21 @@ fn on_card<R: Runtime>(card: &Card<R>, case: &Case, data: &Data, in_halves: bool
         poison(card, &[pairs, pairs, pairs, case.n, case.n + 1, case.d_in, 8 * (case.d_in + case.d_out + 1)]);
         let gathered = Gathered::of(card, batch.clone(), case.n);
         encoded = before_encoding(card, &gathered, &latents);
-        measured = squares(card, &gathered, &latents.w_dec.value, beside);
-        gathered.scale(card, factor(case));
-        if in_halves {
+        let dense = || {
             let [w_enc, b_enc, w_dec] = [0, 1, 2].map(|i| card.upload(&vec![f32::NAN; data.start[i].len()]));
             let dense = Dense { w_enc, b_enc, w_dec };
             gradient(card, &gathered, &dense);
-            step_from(card, &dense, &latents, beside, &constants(t), case.unit_norm);
-        } else {
-            step(card, &gathered, &latents, beside, &constants(t), case.unit_norm);
+            dense
+        };
+        let w_dec = &latents.w_dec.value;
+        measured = match in_halves {
+            true => squares_of(card, &dense(), w_dec, beside),
+            false => squares(card, &gathered, w_dec, beside),
+        };
+        gathered.scale(card, factor(case));
+        match in_halves {
+            true => step_from(card, &dense(), &latents, beside, &constants(t), case.unit_norm),
+            false => step(card, &gathered, &latents, beside, &constants(t), case.unit_norm),
         }
         through = gathered.through;
     }
