@@ -6,7 +6,10 @@ mod gradient;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use atomflow_workers::{
-    card::{Against, CardGradient, CardNested, CardResidual, CardRows, CardTerm, Matrix, OnCard, Precision, Scatter},
+    card::{
+        Against, CardGradient, CardNested, CardResidual, CardRows, CardTerm, Matrix, OnCard, Precision,
+        Scatter,
+    },
     codes::Codes,
     kernels::{
         adam::AdamStep,
@@ -123,7 +126,8 @@ impl<R: Runtime> Autoencoder<R> {
         }
         let (shift, sums) = (self.card.download(&shift)?, wide(&self.card.download(&moments.sums)?));
         let squares = self.card.download(&moments.squares)?;
-        let mean = shift.iter().zip(&sums).map(|(&shift, sum)| f64::from(shift) + sum / count as f64).collect();
+        let mean =
+            shift.iter().zip(&sums).map(|(&shift, sum)| f64::from(shift) + sum / count as f64).collect();
         let moments = Moments { squared_norm: total(&squares), column_sums: sums };
         Ok(Scatter { rows: count, mean, about_mean: moments.scatter(count) })
     }

@@ -8,7 +8,7 @@ use atomflow_gpu::{card::Card, learn};
 use atomflow_workers::{
     card::{self, Peer, Precision, Split},
     conformance::{self, step_of as step},
-    learner::DictLearner,
+    learner::{ActivationBatch, DictLearner},
     state::LearnerState,
     variants::{LearnerSpec, registry},
 };
@@ -53,7 +53,6 @@ const MODES: [&str; 8] = [
     r#"{"kind": "adaptivek", "n_latents": 40, "k_min": 2, "k_max": 6, "l1_weight": 0.01, "joint_share": 0.5,
         "dead_after_tokens": 200}"#,
 ];
-
 
 const SPLITS: [Split; 2] = [Split::Latents, Split::Rows];
 
@@ -153,7 +152,9 @@ fn codes_are_those_of_the_cpu() {
 #[test]
 fn two_cards_are_one() {
     let Some(card) = card() else { return };
-    for (split, spec) in SPLITS.into_iter().flat_map(|split| kinds().into_iter().map(move |spec| (split, spec))) {
+    for (split, spec) in
+        SPLITS.into_iter().flat_map(|split| kinds().into_iter().map(move |spec| (split, spec)))
+    {
         let two = two(split).unwrap();
         let (mut one, mut both) = (build(&spec, Some(card.clone())), build(&spec, Some(two.clone())));
         for number in 0..20 {
@@ -172,7 +173,7 @@ fn a_batch_of_one_row_leaves_cards_without_rows() {
     for spec in kinds().iter().filter(|spec| ["topk", "batchtopk", "jumprelu"].contains(&spec.kind())) {
         let (mut one, mut both) = (build(spec, Some(card.clone())), build(spec, Some(two.clone())));
         let x = conformance::rows(3);
-        for row in x.chunks(D_IN).take(3) {
+        for row in x.chunks(one.d_in()).take(3) {
             let batch = ActivationBatch::new(row, &[0, 1]);
             let (a, b) = (one.step(&batch), both.step(&batch));
             assert!((a.loss - b.loss).abs() <= 1e-4 * a.loss.abs(), "{}: {a:?} {b:?}", spec.kind());

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::{
-    Card, Encodes, OnCard, Peer, Precision, Split, Unusable,
-    replicated::Replicated,
-    sharded::Sharded,
+    Card, Encodes, OnCard, Peer, Precision, Split, Unusable, replicated::Replicated, sharded::Sharded,
 };
 use crate::skeleton::{FrozenParameters, Inference, parameters::Parameters};
 

@@ -36,7 +36,11 @@ mod tests {
         let mean = [0, 1].map(|c| rows.iter().map(|row| row[c]).sum::<f64>() / n);
         let far = |row: &[f64; 2]| (row[0] - mean[0]).powi(2) + (row[1] - mean[1]).powi(2);
         let about_mean = rows.iter().map(far).sum();
-        Scatter { rows: rows.len(), mean: if rows.is_empty() { Vec::new() } else { mean.to_vec() }, about_mean }
+        Scatter {
+            rows: rows.len(),
+            mean: if rows.is_empty() { Vec::new() } else { mean.to_vec() },
+            about_mean,
+        }
     }
 
     #[test]
@@ -47,7 +51,10 @@ mod tests {
             let (joined, whole) = (of(a).joined(of(b)), of(&rows));
             assert_eq!(joined.rows, whole.rows);
             assert!((joined.about_mean - whole.about_mean).abs() < 1e-9 * whole.about_mean, "{cut}");
-            assert!(joined.mean.iter().zip(&whole.mean).all(|(a, b)| (a - b).abs() < 1e-12 * b.abs()), "{cut}");
+            assert!(
+                joined.mean.iter().zip(&whole.mean).all(|(a, b)| (a - b).abs() < 1e-12 * b.abs()),
+                "{cut}"
+            );
         }
     }
 }

@@ -1,8 +1,10 @@
 //! NCCL, by which cards add up gradients among themselves.
 
 use atomflow_workers::card::Unusable;
-use cubecl::device::{Device, DeviceId};
-use cubecl::cuda::CudaDevice;
+use cubecl::{
+    cuda::CudaDevice,
+    device::{Device, DeviceId},
+};
 use cudarc::nccl::sys;
 
 /// The cards of these names, as the runtime counts them, if they can add up among themselves.
@@ -31,6 +33,16 @@ fn number(name: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_absent_is_said_with_a_way_around() {
+        match among(&["cuda:1".to_owned(), "cuda:3".to_owned()]) {
+            Ok(cards) => assert_eq!(cards.iter().map(|card| card.index_id).collect::<Vec<_>>(), [1, 3]),
+            Err(Unusable { reason, hint }) => {
+                assert!(reason.contains("libnccl.so") && hint.contains("runtime.split"), "{reason} {hint}");
+            }
+        }
+    }
 
     #[test]
     fn cards_have_numbers() {
