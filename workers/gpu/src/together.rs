@@ -13,7 +13,8 @@ use crate::{
 pub type Among = fn(&[String]) -> Result<Vec<DeviceId>, Unusable>;
 
 /// Puts the sums over all `cards` in the place of `parts`, which lie on `card`; the others are asked for the same at
-/// the same time. Which number is added to which is the library's to choose, and the same for the same cards.
+/// the same time. Which number is added to which is
+/// NCCL's to choose, and the same for the same cards.
 ///
 /// # Errors
 /// A card is lost.
@@ -27,6 +28,7 @@ pub(crate) fn sum<R: Runtime>(card: &Card<R>, cards: &[DeviceId], parts: [&Float
         }
         client.sync_collective();
     })
-    .map_err(Lost)?;
-    card.flush()
+    // What goes wrong is heard of with the next answer: waiting here for a card that waits for the next to be
+    // asked would be for ever, where one thread asks all.
+    .map_err(Lost)
 }
