@@ -13,8 +13,7 @@ use crate::{
 pub type Among = fn(&[String]) -> Result<Vec<DeviceId>, Unusable>;
 
 /// Puts the sums over all `cards` in the place of `parts`, which lie on `card`; the others are asked for the same at
-/// the same time. Which number is added to which is
-/// NCCL's to choose, and the same for the same cards.
+/// the same time. Which number is added to which is NCCL's to choose, and the same for the same cards.
 ///
 /// # Errors
 /// A card is lost.
