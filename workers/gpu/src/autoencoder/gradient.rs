@@ -27,7 +27,7 @@ impl Gradient {
         match self {
             Gradient::Pairs(gathered) => gathered.scale(card, factor),
             Gradient::Dense(Dense { w_enc, b_enc, w_dec }) => {
-                [w_enc, b_enc, w_dec].map(|part| rows::scale(card, part, factor));
+                [w_enc, b_enc, w_dec].into_iter().for_each(|part| rows::scale(card, part, factor));
             }
         }
     }
