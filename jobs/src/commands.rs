@@ -121,7 +121,10 @@ fn learners(all: bool, json: bool) -> Result<()> {
     if !json {
         return stdout::write(&format!("{}{}", report::learners(&learners), report::absent(absent)));
     }
-    let told = |learner| json::line(None, &Told { learner, cards: learner.learns_on_cards() });
+    let told = |learner: &LearnerInfo| {
+        let cpu_only = learner.cpu_only();
+        json::line(None, &Told { learner, cards: cpu_only.is_none(), cpu_only })
+    };
     let mut lines = learners.iter().map(told).collect::<Result<String>>()?;
     for method in absent {
         lines.push_str(&json::line(None, method)?);
@@ -135,6 +138,9 @@ struct Told<'a> {
     #[serde(flatten)]
     learner: &'a LearnerInfo,
     cards: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu_only: Option<&'static str>,
 }
 
 fn schema_text(json: bool) -> Result<()> {

@@ -246,12 +246,13 @@ pub fn inspection(out: &str, i: &Inspection) -> String {
 pub fn learners(learners: &[LearnerInfo]) -> String {
     let text = |l: &LearnerInfo| {
         let modes = l.modes.join("; ");
+        let cards = l.cpu_only().map_or_else(|| "yes".to_owned(), |why| format!("no: {why}"));
         let details = [
             ("family", l.family),
             ("paper", l.paper),
             ("needs", l.columns),
             ("modes", &modes),
-            ("cards", if l.learns_on_cards() { "yes" } else { "" }),
+            ("cards", &cards),
             ("example", l.example),
         ];
         let said = details.into_iter().filter(|(_, text)| !text.is_empty());

@@ -121,7 +121,9 @@ fn learners_are_listed_for_people_and_programs() {
     assert_eq!(lines.len(), registry.len());
     for (learner, mut line) in registry.iter().zip(lines) {
         let cards = line.as_object_mut().unwrap().remove("cards");
-        assert_eq!(cards, Some(learner.learns_on_cards().into()), "{}", learner.kind);
+        assert_eq!(cards, Some(learner.cpu_only().is_none().into()), "{}", learner.kind);
+        let reason = line.as_object_mut().unwrap().remove("cpu_only");
+        assert_eq!(reason, learner.cpu_only().map(Value::from), "{}", learner.kind);
         assert_eq!(line, serde_json::to_value(learner).unwrap());
         assert!(out(&text).contains(learner.kind) && out(&text).contains(learner.paper));
     }

@@ -30,9 +30,9 @@ pub struct LearnerInfo {
 }
 
 impl LearnerInfo {
-    /// Whether its small example learns on cards, too.
-    pub fn learns_on_cards(&self) -> bool {
-        serde_json::from_str::<LearnerSpec>(self.small).is_ok_and(|spec| spec.cpu_only().is_none())
+    /// Why its small example learns on the CPU alone, if it does.
+    pub fn cpu_only(&self) -> Option<&'static str> {
+        serde_json::from_str::<LearnerSpec>(self.small).ok().and_then(|spec| spec.cpu_only())
     }
 }
 
