@@ -187,7 +187,8 @@ fn a_batch_of_one_row_leaves_cards_without_rows() {
 fn learners_keep_every_promise_on_two_cards() {
     for split in SPLITS {
         let Some(two) = two(split) else { return };
-        for spec in kinds().iter().filter(|spec| ["topk", "batchtopk", "jumprelu"].contains(&spec.kind())) {
+        let asked = ["topk", "batchtopk", "jumprelu", "matryoshka", "crosscoder"];
+        for spec in kinds().iter().filter(|spec| asked.contains(&spec.kind())) {
             eprintln!("{split:?} {}", spec.kind());
             conformance::check_on(spec, &two);
         }
