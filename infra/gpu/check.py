@@ -27,7 +27,7 @@ BUDGET_S = 600
 
 # (d, n, precisions of our benchmark, limit, precision of torch's, limit)
 SHAPES = [
-    (4096, 131_072, (("bf16", 40), ("tf32", 30)), "bf16", 70),
+    (4096, 131_072, (("bf16", 40), ("tf32", 30)), "bf16", 60),
     (2048, 65_536, (("bf16", 20),), "bf16", 35),
     (768, 24_576, (("bf16", 10), ("f32", 10)), "bf16", 30),
 ]
@@ -162,8 +162,8 @@ class Check:
 
     # Runs
 
-    def on_card(self, precision, checkpoint=12):
-        device = [f'runtime.device="{self.a.device}"', f'runtime.precision="{precision}"']
+    def on_card(self, precision, checkpoint=12, moments="f32"):
+        device = [f'runtime.device="{self.a.device}"', f'runtime.precision="{precision}"', f'runtime.moments="{moments}"']
         return self.sets(*device, f"runtime.checkpoint_windows={checkpoint}")
 
     def sets(self, *fields):
@@ -198,8 +198,11 @@ class Check:
     def curve_as_on_processor(self, precision, ran):
         figures, bounds = runs.apart(self.path(f"card-{precision}"), self.path("cpu")), runs.CURVES[precision]
         self.found.setdefault("curves", {})[precision] = figures
+        return self.near(figures, bounds, "the processor's")
+
+    def near(self, figures, bounds, whose):
         if far := runs.beyond(figures, bounds):
-            raise Failed(f"loss or FVU too far from the processor's: {', '.join(far)}")
+            raise Failed(f"loss or FVU too far from {whose}: {', '.join(far)}")
         return (
             f"{figures['steps']} steps; loss within {figures['first']:.1e} in the first {runs.FIRST} (≤ {bounds['first']:g}), "
             f"{figures['all']:.1e} throughout (≤ {bounds['all']:g}); held-out FVU within {figures['fvu']:.1e} (≤ {bounds['fvu']:g})"
@@ -223,6 +226,15 @@ class Check:
         if far:
             raise Failed(f"loss or FVU too far from the processor's: {', '.join(far)}")
         return f"{self.found['cards']} cards; {'; '.join(told)}"
+
+    def curve_in_bytes(self):
+        self.have("card-bf16")
+        return self.train("card-8bit", *self.on_card("bf16", moments="8bit"))
+
+    def curve_as_in_floats(self, ran):
+        figures = runs.apart(self.path("card-8bit"), self.path("card-bf16"))
+        self.found.setdefault("curves", {})["8bit"] = figures
+        return self.near(figures, runs.MOMENTS_8BIT, "that with moments in f32")
 
     def again(self):
         self.have("card-f32", "card-bf16")
@@ -447,7 +459,7 @@ def dry(check):
         tell(not missing and shown.returncode == 0, f"atomflow {' '.join(words)} {' '.join(sorted(flags))}{exists}{lacks}")
     schema = program.parsed(ran(program_path, "schema").stdout) or {}
     known = schema.get("$defs", {}).get("RuntimeSpec", {}).get("properties", {})
-    for field in ("device", "precision", "split", "checkpoint_windows", "workers"):
+    for field in ("device", "precision", "moments", "split", "checkpoint_windows", "workers"):
         tell(field in known, f"runtime.{field} is {'a' if field in known else 'not a'} field of a job")
     shards = json.dumps(os.path.join(check.a.data, "*.parquet"))
     job = ran(program_path, "check", os.path.join(HERE, "job.toml"), "--set", f"source.url={shards}")
@@ -519,6 +531,7 @@ def steps(c):
         do = lambda precision=precision: c.curve_on_card(precision)
         judge = lambda ran, precision=precision: c.curve_as_on_processor(precision, ran)
         c.step(f"200 steps on the card, {precision}", 15, do, judge)
+    c.step("200 steps on the card, bf16, moments in 8 bits", 15, c.curve_in_bytes, c.curve_as_in_floats)
     c.step("200 steps on all cards", 25, c.on_all_cards, c.curves_as_on_processor)
     c.step("the same run twice", 25, c.again, c.same_bytes)
     c.step("kill -9 and resume", 30, c.killed, c.as_if_never_killed)

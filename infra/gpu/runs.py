@@ -14,6 +14,8 @@ CURVES = {
     "tf32": {"first": 2e-3, "all": 3e-2, "fvu": 1e-2},
     "bf16": {"first": 1e-2, "all": 5e-2, "fvu": 2e-2},
 }
+# Of moments in 8 bits against moments in f32, on one card and in one precision: each step's direction has noise.
+MOMENTS_8BIT = {"first": 5e-2, "all": 1e-1, "fvu": 2e-2}
 FIRST = 20
 # How several cards share a learner.
 SPLITS = ("latents", "rows")

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use atomflow_schemas::manifest::LearnerFailure;
 use atomflow_workers::{
-    card::{Precision, Split},
+    card::{Arithmetic, MomentsIn, Precision, Split},
     interp::HarvestSpec,
 };
 use schemars::JsonSchema;
@@ -41,7 +41,7 @@ pub struct Job {
 }
 
 /// `[runtime]`: how the job is run. Nothing here changes a byte of the result, but for the card: sums run
-/// in another order there, and a `precision` below f32 rounds.
+/// in another order there, and a `precision` below f32 and moments in 8 bits round.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RuntimeSpec {
@@ -53,6 +53,8 @@ pub struct RuntimeSpec {
     pub device: String,
     /// How a card multiplies rows and encoder: `f32` exactly, `tf32` or `bf16` on tensor cores.
     pub precision: Precision,
+    /// How a card keeps the optimizer's moments: `f32`, or `8bit` in a quarter of the memory.
+    pub moments: MomentsIn,
     /// How several cards share a single learner: its `latents`, or the `rows` of each batch.
     pub split: Split,
     /// Windows between two checkpoints.
@@ -69,9 +71,17 @@ impl Default for RuntimeSpec {
             threads: 0,
             device: CPU.to_owned(),
             precision: Precision::F32,
+            moments: MomentsIn::F32,
             split: Split::Latents,
             checkpoint_windows: 4,
         }
+    }
+}
+
+impl RuntimeSpec {
+    /// What cards are opened for.
+    pub fn arithmetic(&self) -> Arithmetic {
+        Arithmetic { precision: self.precision, moments: self.moments }
     }
 }
 
@@ -316,6 +326,9 @@ pub struct CardPlan {
     pub bytes: u64,
     /// What the card has.
     pub memory_bytes: Option<u64>,
+    /// Where that is too little: what would fit, with the bytes it needs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fits: Vec<String>,
 }
 
 /// What `atomflow check` prints: the plan before anything is spent.

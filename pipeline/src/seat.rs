@@ -134,7 +134,7 @@ pub(crate) fn present(card: Option<&Arc<dyn Card>>) -> Result<()> {
         None => Ok(()),
         Some(reason) => Err(Error::retry(format!("the card was lost: {reason}"))
             .field("runtime.device")
-            .hint("what was committed is safe: `atomflow resume` with runtime.device and runtime.precision given again, on another card if this one stays away")),
+            .hint("what was committed is safe: `atomflow resume` with runtime.device, runtime.precision and runtime.moments given again, on another card if this one stays away")),
     }
 }
 
@@ -204,7 +204,7 @@ fn batch(view: View, lanes: &[LaneRows], step: usize) -> Batch {
 #[cfg(test)]
 mod tests {
     use atomflow_workers::{
-        card::{Encodes, OnCard, Precision},
+        card::{Arithmetic, Encodes, OnCard},
         learner::{Dictionary, Mismatch, Role},
         skeleton::{FrozenParameters, Inference, parameters::Parameters},
         state::LearnerState,
@@ -269,8 +269,8 @@ mod tests {
         fn name(&self) -> String {
             "cuda:0".to_owned()
         }
-        fn precision(&self) -> Precision {
-            Precision::F32
+        fn arithmetic(&self) -> Arithmetic {
+            Arithmetic::default()
         }
         fn autoencoder(&self, _: &Parameters<f32>) -> Box<dyn OnCard> {
             unreachable!("it is not asked")

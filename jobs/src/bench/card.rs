@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use atomflow_pipeline::{Error, Result};
 use atomflow_workers::{
-    card::{Card, OnCard as There, Precision},
+    card::{Arithmetic, Card, MomentsIn, OnCard as There, Precision},
     kernels::encode::Selection,
     learner::{ActivationBatch, DictLearner, Setup},
     skeleton::{init, parameters::Parameters},
@@ -43,6 +43,7 @@ pub(super) fn report(what: &OnCard) -> Result<Report> {
         report.figure(name, value);
     }
     report.figure("precision", what.precision.clone());
+    report.figure("moments", what.moments.clone());
     report.figure("copy_gb_per_s", ceilings.bytes_per_s / 1e9);
     report.figure("matmul_tflops", ceilings.flops / 1e12);
     report.note(format!(
@@ -57,12 +58,14 @@ pub(super) fn report(what: &OnCard) -> Result<Report> {
 fn open(what: &OnCard) -> Result<Arc<dyn Card>> {
     let precision: Precision = serde_json::from_value(what.precision.clone().into())
         .map_err(|_| Error::spec("not a precision").field("--precision").hint("use f32, tf32 or bf16"))?;
+    let moments: MomentsIn = serde_json::from_value(what.moments.clone().into())
+        .map_err(|_| Error::spec("moments are not kept so").field("--moments").hint("use f32 or 8bit"))?;
     let unusable = |why: atomflow_workers::card::Unusable| {
         Error::spec(format!("`{}` cannot be used: {}", what.device, why.reason))
             .field("--device")
             .hint(why.hint)
     };
-    let opened = cards().open(&what.device, precision).map_err(unusable)?;
+    let opened = cards().open(&what.device, Arithmetic { precision, moments }).map_err(unusable)?;
     let first = opened.into_iter().next().map(|card| card as Arc<dyn Card>);
     first.ok_or_else(|| Error::spec("there is no card").field("--device"))
 }
@@ -107,8 +110,11 @@ fn measure(
         return Err(Error::retry(format!("the card was lost: {reason}")));
     }
     let flop = 2.0 * batch as f64 * d as f64 * n as f64;
-    // Value and two moments of both matrices, each read and written.
-    let adam_s = (2 * d * n * 3 * 2 * 4) as f64 / ceilings.bytes_per_s;
+    // Value and two moments of both matrices, each read and written, and the rounded copy written.
+    let Arithmetic { precision, moments } = card.arithmetic();
+    let moment_bytes = if moments == MomentsIn::F32 { 4 } else { 1 };
+    let copy_bytes = if precision == Precision::Bf16 { 2 } else { 0 };
+    let adam_s = (2 * d * n * (2 * (4 + 2 * moment_bytes) + copy_bytes)) as f64 / ceilings.bytes_per_s;
     let part = |name: &str, seconds, floor_s| Part {
         name: name.to_owned(),
         seconds,

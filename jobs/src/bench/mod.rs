@@ -102,6 +102,9 @@ pub struct OnCard {
     /// Arithmetic of the encoder's product: f32, tf32 or bf16
     #[arg(long, default_value = "bf16")]
     pub precision: String,
+    /// Adam's moments: f32 or 8bit
+    #[arg(long, default_value = "f32")]
+    pub moments: String,
 }
 
 /// What `stream` reads.

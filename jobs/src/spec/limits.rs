@@ -12,7 +12,11 @@ use atomflow_pipeline::{
     run::{CPU, Job, RuntimeSpec},
     source::{Columns, FilterSpec, SourceSpec},
 };
-use atomflow_workers::{card::Precision, interp::HarvestSpec, variants::LearnerSpec};
+use atomflow_workers::{
+    card::{MomentsIn, Precision},
+    interp::HarvestSpec,
+    variants::LearnerSpec,
+};
 
 use super::JobSpec;
 
@@ -51,6 +55,12 @@ pub(super) fn runtime(spec: &RuntimeSpec) -> Result<()> {
         spec.device != CPU || spec.precision == Precision::F32,
         "runtime.precision",
         || "is for cards: the CPU multiplies in f32".to_owned(),
+        "leave it out, or name a card in runtime.device",
+    )?;
+    ensure(
+        spec.device != CPU || spec.moments == MomentsIn::F32,
+        "runtime.moments",
+        || "is for cards: on the CPU moments are f32".to_owned(),
         "leave it out, or name a card in runtime.device",
     )?;
     let card =

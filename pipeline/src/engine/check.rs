@@ -16,7 +16,7 @@ use super::{
     device,
     files::Files,
     learner::{self, Size},
-    plan, run_id, tokio_runtime,
+    plan, room, run_id, tokio_runtime,
 };
 use crate::{
     Error, Result,
@@ -41,8 +41,8 @@ pub fn check(job: &Job, runtime: &RuntimeSpec, cards: &dyn Cards) -> Result<Chec
     let gflops = measure_gflops(&threads, manifest.main_column().len());
     let mut report = CheckReport { run, ..report(job, runtime, &manifest, &plan, gflops)? };
     if !opened.is_empty() {
-        report.cards = device::memory(job, &learner::sizes(job, &manifest)?, &opened, &cards.list());
-        report.notes.extend(device::notes(&report.cards));
+        report.cards = room::memory(job, &learner::sizes(job, &manifest)?, &opened, &cards.list());
+        report.notes.extend(room::notes(&report.cards));
         report
             .notes
             .push("time and memory above are those of the processor: no card is measured here".to_owned());

@@ -12,6 +12,7 @@ mod learner;
 mod made_up;
 mod parts;
 mod publishing;
+mod room;
 mod rows;
 mod state;
 mod stream;

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use atomflow_workers::{
     card::{
-        Against, CardGradient, CardNested, CardResidual, CardRows, CardTerm, Matrix, OnCard, Precision,
+        Against, Arithmetic, CardGradient, CardNested, CardResidual, CardRows, CardTerm, Matrix, OnCard,
         Scatter,
     },
     codes::Codes,
@@ -16,10 +16,7 @@ use atomflow_workers::{
         encode::{Among, Screening, Selected, Selection},
         lanes::Moments,
     },
-    skeleton::{
-        parameters::{self, Parameters},
-        update::Atoms,
-    },
+    skeleton::{parameters::Parameters, update::Atoms},
 };
 
 use cubecl::device::DeviceId;
@@ -29,6 +26,7 @@ use crate::{
     Runtime,
     card::{Card, Floats, Lost},
     encoder::{Encoder, selected},
+    held,
     kernels::{
         adam::{self, Constants, Parameter},
         by_latent::by_latent,
@@ -36,6 +34,7 @@ use crate::{
         columns,
         dense::{self, Dense},
         gather::{Batch, Gathered},
+        lines::Lines,
         lists::Term,
         nested::{self, Prefixes},
         residual, rows,
@@ -49,7 +48,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Autoencoder<R: Runtime> {
     pub(crate) card: Card<R>,
-    precision: Precision,
+    arithmetic: Arithmetic,
     pub(crate) losses: Losses,
     pre_bias: bool,
     /// The cards with the same parameters, if they can add up among themselves.
@@ -82,13 +81,13 @@ struct Rows {
 impl<R: Runtime> Autoencoder<R> {
     pub(crate) fn new(
         card: Card<R>,
-        precision: Precision,
+        arithmetic: Arithmetic,
         start: &Parameters<f32>,
         twins: Option<Vec<DeviceId>>,
         losses: Losses,
     ) -> Self {
-        let state = Mutex::new(State::upload(&card, start));
-        Autoencoder { card, precision, losses, pre_bias: start.pre_bias, twins, state }
+        let state = Mutex::new(State::upload(&card, start, arithmetic));
+        Autoencoder { card, arithmetic, losses, pre_bias: start.pre_bias, twins, state }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -97,13 +96,8 @@ impl<R: Runtime> Autoencoder<R> {
 
     fn encoder<'a>(&self, state: &'a State) -> Encoder<'a> {
         let Latents { w_enc, b_enc, .. } = &state.latents;
-        Encoder {
-            w: &w_enc.value,
-            bias: &b_enc.value,
-            d: state.zeros.len(),
-            precision: self.precision,
-            weights: None,
-        }
+        let (precision, d) = (self.arithmetic.precision, state.zeros.len());
+        Encoder { w: w_enc.lines(), bias: &b_enc.value, d, precision, weights: None }
     }
 
     fn begun(&self, state: &mut State, x: &[f32], target: Option<&[f32]>) -> Result<Scatter, Lost> {
@@ -149,9 +143,10 @@ impl<R: Runtime> Autoencoder<R> {
         let Latents { w_enc, b_enc, .. } = &state.latents;
         let latents = self.card.upload(among.latents);
         let d = state.zeros.len();
-        let w = rows::gather(&self.card, &w_enc.value, d, &latents);
-        let bias = rows::gather(&self.card, &b_enc.value, 1, &latents);
-        let encoder = Encoder { w: &w, bias: &bias, d, precision: self.precision, weights: None };
+        let w = rows::gather(&self.card, w_enc.lines(), d, &latents);
+        let bias = rows::gather(&self.card, Lines::Floats(&b_enc.value), 1, &latents);
+        let precision = self.arithmetic.precision;
+        let encoder = Encoder { w: Lines::Floats(&w), bias: &bias, d, precision, weights: None };
         let pairs = encoder.top(&self.card, &begun(state)?.centred, among.k, &latents)?;
         selected(pairs, None, b_enc.value.len())
     }
@@ -171,7 +166,7 @@ impl<R: Runtime> Autoencoder<R> {
             Against::Rows(rows) => (state.stack.find(rows)?, None),
         };
         let (there, values, w_dec) =
-            (self.there(codes)?, self.card.upload(values), &state.latents.w_dec.value);
+            (self.there(codes)?, self.card.upload(values), state.latents.w_dec.lines());
         let left = residual::residual(&self.card, &target, offset, &there, &values, w_dec, e);
         let sums = columns::sums(&self.card, &left.e, state.b_dec.value.len());
         let squares = self.card.download(&left.squares)?;
@@ -193,7 +188,8 @@ impl<R: Runtime> Autoencoder<R> {
         let (there, values) = (self.there(codes)?, card.upload(values));
         let ends = ends.iter().map(|&end| counted(end)).collect::<Result<Vec<u32>, Lost>>()?;
         let prefixes = Prefixes { ends: &ends, weights, part: state.stack.part() };
-        let (target, offset, w_dec) = (&begun(state)?.target, &state.b_dec.value, &state.latents.w_dec.value);
+        let (target, offset, w_dec) =
+            (&begun(state)?.target, &state.b_dec.value, state.latents.w_dec.lines());
         let left = nested::nested(card, target, offset, &there, &values, w_dec, &prefixes, &sums);
         let column_sums = |rows: Option<&CardRows>| match rows {
             Some(rows) => Ok(wide(&card.download(&columns::sums(card, &state.stack.find(rows)?, d))?)),
@@ -283,32 +279,13 @@ impl<R: Runtime> Autoencoder<R> {
     pub(crate) fn set_dense(&self, dense: Dense) {
         self.state().gradient = Some(Gradient::Dense(dense));
     }
-
-    fn fetch(&self, parameters: &mut Parameters<f32>) -> Result<(), Lost> {
-        let State { latents: Latents { w_enc, b_enc, w_dec }, b_dec, .. } = &*self.state();
-        let of = |there: &Parameter| {
-            Ok(parameters::Parameter {
-                value: self.card.download(&there.value)?,
-                m: self.card.download(&there.m)?,
-                v: self.card.download(&there.v)?,
-            })
-        };
-        let [w_enc, b_enc, w_dec, b_dec] = [of(w_enc)?, of(b_enc)?, of(w_dec)?, of(b_dec)?];
-        *parameters = Parameters { w_enc, b_enc, w_dec, b_dec, ..parameters.clone() };
-        Ok(())
-    }
 }
 
 impl State {
-    fn upload<R: Runtime>(card: &Card<R>, start: &Parameters<f32>) -> Self {
-        let of = |here: &parameters::Parameter<f32>| Parameter {
-            value: card.upload(&here.value),
-            m: card.upload(&here.m),
-            v: card.upload(&here.v),
-        };
+    fn upload<R: Runtime>(card: &Card<R>, start: &Parameters<f32>, arithmetic: Arithmetic) -> Self {
         State {
-            latents: Latents { w_enc: of(&start.w_enc), b_enc: of(&start.b_enc), w_dec: of(&start.w_dec) },
-            b_dec: of(&start.b_dec),
+            latents: held::latents(card, start, arithmetic),
+            b_dec: held::parameter(card, &start.b_dec),
             zeros: card.upload(&vec![0.0; start.d_in]),
             rows: None,
             stack: Stack::new(card, start.d_out()),
@@ -375,7 +352,7 @@ impl<R: Runtime> OnCard for Autoencoder<R> {
         let along = || {
             let there = self.there(codes)?;
             let along =
-                residual::along(&self.card, &state.stack.find(y)?, &there, &state.latents.w_dec.value);
+                residual::along(&self.card, &state.stack.find(y)?, &there, state.latents.w_dec.lines());
             self.card.download(&along)
         };
         self.losses.or_else(along(), || vec![f32::NAN; codes.nnz()])
@@ -450,29 +427,18 @@ impl<R: Runtime> OnCard for Autoencoder<R> {
     }
 
     fn read(&self, parameters: &mut Parameters<f32>) {
-        self.losses.or_else(self.fetch(parameters), || ());
+        let state = self.state();
+        let fetched = held::fetch(&self.card, &state.latents, &state.b_dec, parameters);
+        self.losses.or_else(fetched, || ());
     }
 
     fn write(&self, parameters: &Parameters<f32>) {
         let mut state = self.state();
         (state.rows, state.gradient) = (None, None);
-        let put = |there: &mut Floats, here: &[f32]| {
-            // Lets go first: both at once need not fit.
-            *there = self.card.room(1);
-            *there = self.card.upload(here);
-        };
-        let State { latents: Latents { w_enc, b_enc, w_dec }, b_dec, .. } = &mut *state;
-        let all = [
-            (w_enc, &parameters.w_enc),
-            (b_enc, &parameters.b_enc),
-            (w_dec, &parameters.w_dec),
-            (b_dec, &parameters.b_dec),
-        ];
-        for (there, here) in all {
-            put(&mut there.value, &here.value);
-            put(&mut there.m, &here.m);
-            put(&mut there.v, &here.v);
-        }
+        // Lets go first: both at once need not fit.
+        state.latents = Latents::none(&self.card);
+        state.latents = held::latents(&self.card, parameters, self.arithmetic);
+        state.b_dec = held::parameter(&self.card, &parameters.b_dec);
     }
 }
 

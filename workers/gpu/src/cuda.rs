@@ -9,7 +9,7 @@ mod probe;
 
 use std::sync::Arc;
 
-use atomflow_workers::card::{Cards, DeviceInfo, Peer, Precision, Unusable, Verified};
+use atomflow_workers::card::{Arithmetic, Cards, DeviceInfo, Peer, Precision, Unusable, Verified};
 use burn_cuda::CudaDevice;
 use cubecl::cuda::CudaRuntime;
 
@@ -28,12 +28,12 @@ impl Cards for CudaCards {
         list()
     }
 
-    fn open(&self, name: &str, precision: Precision) -> Result<Vec<Arc<dyn Peer>>, Unusable> {
-        let opened = cards(name, precision)?;
+    fn open(&self, name: &str, arithmetic: Arithmetic) -> Result<Vec<Arc<dyn Peer>>, Unusable> {
+        let opened = cards(name, arithmetic.precision)?;
         for (name, card) in &opened {
             computes(name, card)?;
         }
-        let peer = |(name, card): (String, _)| learn::card(card, &name, precision, Some(nccl::among));
+        let peer = |(name, card): (String, _)| learn::card(card, &name, arithmetic, Some(nccl::among));
         Ok(opened.into_iter().map(peer).collect())
     }
 

@@ -13,12 +13,23 @@ use crate::{
     Runtime,
     card::{Card, Floats, Lost},
     encoder::{Encoder, selected},
-    kernels::columns,
+    kernels::{
+        columns,
+        factors::{Beyond, Factors, LINES, Rounding},
+        lines::Lines,
+    },
     lost::Losses,
 };
 
 /// Rows that are encoded at a time: codes do not depend on how rows are grouped.
 const ROWS: usize = 16_384;
+
+/// Encoder rows as products take them: rounded to bf16 they are half as large.
+#[derive(Debug)]
+enum Held {
+    Floats(Floats),
+    Rounded(Factors),
+}
 
 /// Encoder rows on a card.
 #[derive(Debug)]
@@ -27,7 +38,7 @@ pub(crate) struct Dictionary<R: Runtime> {
     precision: Precision,
     inference: Inference,
     d: usize,
-    w_enc: Floats,
+    w_enc: Held,
     b_enc: Floats,
     /// What is subtracted from rows first.
     centre: Option<Floats>,
@@ -45,12 +56,17 @@ impl<R: Runtime> Dictionary<R> {
         losses: Losses,
     ) -> Self {
         let centre = frozen.pre_bias.then(|| card.upload(&frozen.b_dec));
+        let b_enc = card.upload(&frozen.b_enc);
+        let w_enc = match precision {
+            Precision::Bf16 => Held::Rounded(rounded(&card, frozen, &b_enc)),
+            Precision::F32 | Precision::Tf32 => Held::Floats(card.upload(&frozen.w_enc)),
+        };
         Dictionary {
             precision,
             inference: inference.clone(),
             d: frozen.d_in,
-            w_enc: card.upload(&frozen.w_enc),
-            b_enc: card.upload(&frozen.b_enc),
+            w_enc,
+            b_enc,
             centre,
             losses,
             turn: Mutex::default(),
@@ -74,13 +90,12 @@ impl<R: Runtime> Dictionary<R> {
             if let Some(centre) = &self.centre {
                 rows = columns::centre(&self.card, &rows, centre);
             }
-            let encoder = Encoder {
-                w: &self.w_enc,
-                bias: &self.b_enc,
-                d: self.d,
-                precision: self.precision,
-                weights: None,
+            let w = match &self.w_enc {
+                Held::Floats(w) => Lines::Floats(w),
+                Held::Rounded(w) => Lines::Rounded(w),
             };
+            let (bias, precision) = (&self.b_enc, self.precision);
+            let encoder = Encoder { w, bias, d: self.d, precision, weights: None };
             let (pairs, _) = encoder.select(&self.card, &rows, self.selection())?;
             let here = selected(pairs, None, n)?.codes;
             let before = codes.nnz();
@@ -90,6 +105,18 @@ impl<R: Runtime> Dictionary<R> {
         }
         Ok(codes)
     }
+}
+
+/// Rounds encoder rows some at a time, so that all of them in f32 never lie on the card.
+fn rounded<R: Runtime>(card: &Card<R>, frozen: &FrozenParameters, bias: &Floats) -> Factors {
+    let (d, n) = (frozen.d_in, frozen.b_enc.len());
+    let all = Factors::with_bias(card, Rounding::Bf16, n, d);
+    for (number, w) in frozen.w_enc.chunks((LINES * d).max(1)).enumerate() {
+        let (first, lines) = (number * LINES, w.len() / d);
+        let bias = bias.part(first, lines);
+        all.part(first, lines).fill(card, &card.upload(w), 0, lines, Beyond::Bias(&bias));
+    }
+    all
 }
 
 impl<R: Runtime> Encodes for Dictionary<R> {

@@ -12,12 +12,11 @@ use crate::{
     kernels::{
         best::{Best, Columns},
         collect::Collected,
-        factors::{Beyond, Factors, Rounding},
-        product::Product,
-        rows as lines,
-        tensor_product::TensorProduct,
+        factors::Rounding,
+        lines::Lines,
     },
     pairs::Pairs,
+    scores::Rows,
 };
 
 /// Scores that lie on the card at a time: 2²⁶ are 256 MiB, which a card writes and reads back in the time of a
@@ -27,8 +26,8 @@ const SCORES: usize = 1 << 26;
 /// Encoder rows and biases on a card.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Encoder<'a> {
-    /// `[n_latents, d]`.
-    pub(crate) w: &'a Floats,
+    /// `[n_latents, d]`; rounded, with the bias behind each row.
+    pub(crate) w: Lines<'a>,
     /// `[n_latents]`.
     pub(crate) bias: &'a Floats,
     /// Width of the rows.
@@ -118,33 +117,11 @@ impl Encoder<'_> {
         below_4g(rows, d.next_multiple_of(8) + 8)?;
         let most = width_of_chunk(rows, n);
         let scores = card.room(rows * most);
-        let tensor = rounding(self.precision).map(|rounding| {
-            let x_rounded = Factors::with_bias(card, rounding, rows, d);
-            x_rounded.fill(card, x, 0, rows, Beyond::Ones);
-            (x_rounded, Factors::with_bias(card, rounding, most, d))
-        });
+        let x = Rows::of(card, self, x, most);
         for first in (0..n).step_by(most) {
             let width = most.min(n - first);
             let scores = scores.part(0, rows * width);
-            // A chunk of latents is smaller than their scores: it is weighed before the product.
-            let (w_here, bias, first_here) = match self.weights {
-                None => (self.w.clone(), self.bias.clone(), first),
-                Some(weights) => {
-                    let own = |from, d| lines::weighted(card, from, d, (first, width), weights);
-                    (own(self.w, d), own(self.bias, 1), 0)
-                }
-            };
-            match &tensor {
-                None => {
-                    let (w, bias, first) = (&w_here, &bias, first_here);
-                    Product { x, w, bias, d, rows, first, width }.run(card, &scores);
-                }
-                Some((x, w)) => {
-                    w.fill(card, &w_here, first_here, width, Beyond::Bias(&bias));
-                    let product = TensorProduct { x, w, rows, width };
-                    product.run(card, &scores).map_err(|e| Lost(e.to_string()))?;
-                }
-            }
+            x.multiply(card, self, (first, width), &scores)?;
             meet(&scores, first, width)?;
         }
         Ok(())

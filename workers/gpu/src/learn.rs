@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use atomflow_workers::{
-    card::{self, Encodes, OnCard, Peer, Precision, Replica, Unusable},
+    card::{self, Arithmetic, Encodes, OnCard, Peer, Replica, Unusable},
     skeleton::{FrozenParameters, Inference, parameters::Parameters},
 };
 use cubecl::device::DeviceId;
@@ -18,20 +18,20 @@ use crate::{
 struct Learning<R: Runtime> {
     card: Card<R>,
     name: String,
-    precision: Precision,
+    arithmetic: Arithmetic,
     among: Option<Among>,
     losses: Losses,
 }
 
-/// A card by the name of `runtime.device`, for learners that multiply in `precision`; `among` if it can add up with
+/// A card by the name of `runtime.device`, for learners that compute in `arithmetic`; `among` if it can add up with
 /// others.
 pub fn card<R: Runtime>(
     card: Card<R>,
     name: &str,
-    precision: Precision,
+    arithmetic: Arithmetic,
     among: Option<Among>,
 ) -> Arc<dyn Peer> {
-    Arc::new(Learning { card, name: name.to_owned(), precision, among, losses: Losses::default() })
+    Arc::new(Learning { card, name: name.to_owned(), arithmetic, among, losses: Losses::default() })
 }
 
 impl<R: Runtime> Learning<R> {
@@ -39,7 +39,7 @@ impl<R: Runtime> Learning<R> {
     /// thread would have a pool of memory.
     fn begin(&self, start: &Parameters<f32>, twins: Option<Vec<DeviceId>>) -> Autoencoder<R> {
         let (card, losses) = (self.card.with_own_stream(), self.losses.clone());
-        Autoencoder::new(card, self.precision, start, twins, losses)
+        Autoencoder::new(card, self.arithmetic, start, twins, losses)
     }
 
     fn found(&self, names: &[String]) -> Result<Option<Vec<DeviceId>>, Unusable> {
@@ -62,8 +62,8 @@ impl<R: Runtime> card::Card for Learning<R> {
         self.name.clone()
     }
 
-    fn precision(&self) -> Precision {
-        self.precision
+    fn arithmetic(&self) -> Arithmetic {
+        self.arithmetic
     }
 
     fn autoencoder(&self, start: &Parameters<f32>) -> Box<dyn OnCard> {
@@ -72,7 +72,7 @@ impl<R: Runtime> card::Card for Learning<R> {
 
     fn dictionary(&self, frozen: &FrozenParameters, inference: &Inference) -> Option<Box<dyn Encodes>> {
         let (card, losses) = (self.card.with_own_stream(), self.losses.clone());
-        Some(Box::new(Dictionary::new(card, self.precision, frozen, inference, losses)))
+        Some(Box::new(Dictionary::new(card, self.arithmetic.precision, frozen, inference, losses)))
     }
 
     fn copy(&self, bytes: usize) {
@@ -80,7 +80,7 @@ impl<R: Runtime> card::Card for Learning<R> {
     }
 
     fn multiply(&self, side: usize) {
-        self.losses.or_else(peak::multiply(&self.card, rounding(self.precision), side), || ());
+        self.losses.or_else(peak::multiply(&self.card, rounding(self.arithmetic.precision), side), || ());
     }
 
     fn lost(&self) -> Option<String> {

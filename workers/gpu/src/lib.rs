@@ -13,11 +13,13 @@ pub mod card;
 pub mod cuda;
 pub(crate) mod dictionary;
 pub(crate) mod encoder;
+pub(crate) mod held;
 pub mod kernels;
 pub mod learn;
 pub mod lost;
 pub mod pairs;
 pub(crate) mod replica;
+mod scores;
 pub mod shield;
 pub(crate) mod stack;
 #[cfg(feature = "text")]

@@ -6,7 +6,7 @@ use std::{panic::catch_unwind, sync::Arc};
 
 use atomflow_gpu::{card::Card, learn};
 use atomflow_workers::{
-    card::{self, Peer, Precision, Split},
+    card::{self, Arithmetic, MomentsIn, Peer, Precision, Split},
     conformance::{self, step_of as step},
     learner::{ActivationBatch, DictLearner},
     state::LearnerState,
@@ -20,12 +20,20 @@ const WANTED: &str = "ATOMFLOW_TEST_VULKAN";
 const STEPS: u64 = 200;
 
 fn card() -> Option<Arc<dyn card::Card>> {
-    Some(peer()?)
+    card_in(Arithmetic::default())
+}
+
+fn card_in(arithmetic: Arithmetic) -> Option<Arc<dyn card::Card>> {
+    Some(peer_in(arithmetic)?)
 }
 
 fn peer() -> Option<Arc<dyn Peer>> {
+    peer_in(Arithmetic::default())
+}
+
+fn peer_in(arithmetic: Arithmetic) -> Option<Arc<dyn Peer>> {
     match catch_unwind(|| Card::<WgpuRuntime>::open(&WgpuDevice::Cpu)) {
-        Ok(card) => Some(learn::card(card, "vulkan:0", Precision::F32, None)),
+        Ok(card) => Some(learn::card(card, "vulkan:0", arithmetic, None)),
         Err(_) => {
             assert!(std::env::var_os(WANTED).is_none_or(|v| v != "1"), "{WANTED}=1, but there is no device");
             eprintln!("skipped: no software Vulkan device (mesa-vulkan-drivers, libvulkan1)");
@@ -194,4 +202,78 @@ fn learners_keep_every_promise_on_two_cards() {
         }
         assert_eq!(two.lost(), None);
     }
+}
+
+/// Some kinds whose steps differ.
+fn some(kinds_of: &[&str]) -> Vec<LearnerSpec> {
+    let mut specs = kinds();
+    specs.retain(|spec| kinds_of.contains(&spec.kind()));
+    specs.dedup_by_key(|spec| spec.kind());
+    specs
+}
+
+/// Sums of the errors of the last twenty of 200 steps on two cards, and how far the first ten are apart, relatively.
+fn ends(spec: &LearnerSpec, cards: [&Arc<dyn card::Card>; 2]) -> ([f64; 2], f64) {
+    let mut learners = cards.map(|card| build(spec, Some(card.clone())));
+    let (mut ends, mut first) = ([0f64; 2], 0f64);
+    for number in 0..STEPS {
+        let errors = learners.each_mut().map(|learner| step(spec, &mut **learner, number).squared_error);
+        if number < 10 {
+            first = first.max((errors[0] - errors[1]).abs() / errors[0]);
+        }
+        if number >= STEPS - 20 {
+            ends = [ends[0] + errors[0], ends[1] + errors[1]];
+        }
+    }
+    eprintln!("{}: first {first:.1e} apart, ends {:+.1e}", spec.kind(), ends[1] / ends[0] - 1.0);
+    (ends, first)
+}
+
+/// Moments in bytes: the curve of moments in f32 within five per cent, and what is saved is loaded to the same bytes.
+#[test]
+fn moments_in_bytes_learn_as_well() {
+    let bytes = Arithmetic { moments: MomentsIn::Bits8, precision: Precision::F32 };
+    let (Some(card), Some(in_bytes)) = (card(), card_in(bytes)) else { return };
+    for spec in some(&["topk", "jumprelu"]) {
+        let (ends, _) = ends(&spec, [&card, &in_bytes]);
+        assert!((ends[1] / ends[0] - 1.0).abs() < 5e-2, "{}: {ends:?}", spec.kind());
+        let [mut one, mut other] = [0; 2].map(|_| build(&spec, Some(in_bytes.clone())));
+        (0..5).for_each(|number| {
+            step(&spec, &mut *one, number);
+        });
+        other.load(&one.save()).unwrap();
+        assert_eq!(other.save().to_bytes().unwrap(), one.save().to_bytes().unwrap(), "{}", spec.kind());
+        [&mut one, &mut other].map(|learner| step(&spec, &mut **learner, 5));
+        assert_eq!(other.save().to_bytes().unwrap(), one.save().to_bytes().unwrap(), "{}", spec.kind());
+    }
+    assert_eq!(in_bytes.lost(), None);
+}
+
+/// Weights in bf16: the curve of f32 within the tolerance of a card's check. (Products are exact here, of the same
+/// factors.)
+#[test]
+fn weights_in_bf16_learn_as_well() {
+    let bf16 = Arithmetic { moments: MomentsIn::F32, precision: Precision::Bf16 };
+    let (Some(card), Some(rounding)) = (card(), card_in(bf16)) else { return };
+    for spec in some(&["topk", "matryoshka"]) {
+        let (ends, first) = ends(&spec, [&card, &rounding]);
+        assert!(first < 1e-2, "{}: {first}", spec.kind());
+        assert!((ends[1] / ends[0] - 1.0).abs() < 5e-2, "{}: {ends:?}", spec.kind());
+    }
+    assert_eq!(rounding.lost(), None);
+}
+
+/// Both at once, with latents that start again.
+#[test]
+fn learners_keep_every_promise_in_bf16_and_bytes() {
+    let both = Arithmetic { moments: MomentsIn::Bits8, precision: Precision::Bf16 };
+    let Some(card) = card_in(both) else { return };
+    let resampling = MODES.iter().filter(|spec| spec.contains("resample_every"));
+    let mut specs = some(&["topk", "csr"]);
+    specs.extend(resampling.map(|spec| serde_json::from_str::<LearnerSpec>(spec).unwrap()));
+    for spec in specs {
+        eprintln!("{}", spec.kind());
+        conformance::check_on(&spec, &card);
+    }
+    assert_eq!(card.lost(), None);
 }

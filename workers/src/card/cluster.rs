@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::{
-    Card, Encodes, OnCard, Peer, Precision, Split, Unusable, replicated::Replicated, sharded::Sharded,
+    Arithmetic, Card, Encodes, OnCard, Peer, Split, Unusable, replicated::Replicated, sharded::Sharded,
 };
 use crate::skeleton::{FrozenParameters, Inference, parameters::Parameters};
 
@@ -36,8 +36,8 @@ impl Card for Cluster {
         self.names.join("+")
     }
 
-    fn precision(&self) -> Precision {
-        self.cards.first().map_or(Precision::F32, |card| card.precision())
+    fn arithmetic(&self) -> Arithmetic {
+        self.cards.first().map_or_else(Arithmetic::default, |card| card.arithmetic())
     }
 
     fn split(&self) -> Option<Split> {

@@ -5,6 +5,7 @@
 //! with a card and without. `workers/gpu` holds the implementation; this crate knows none but several cards as one.
 
 mod cluster;
+pub mod memory;
 mod pairs;
 mod replicated;
 mod scatter;
@@ -50,6 +51,27 @@ pub enum Split {
     /// Each holds every latent and sees some of the rows; gradients are added up (NCCL). For more rows in a
     /// batch than latents.
     Rows,
+}
+
+/// How a card keeps Adam's two moments of every weight. Those of biases are always f32.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum MomentsIn {
+    /// Four bytes each.
+    #[default]
+    #[serde(rename = "f32")]
+    F32,
+    /// One byte each, relative to the largest of a latent.
+    #[serde(rename = "8bit")]
+    Bits8,
+}
+
+/// What a card is opened for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Arithmetic {
+    /// Of the product of the encoder. With `Bf16` weights have a rounded copy, which all but the optimizer reads.
+    pub precision: Precision,
+    /// Of the optimizer.
+    pub moments: MomentsIn,
 }
 
 /// A device as `atomflow devices` lists it.
@@ -110,7 +132,7 @@ pub trait Cards: Send + Sync {
     ///
     /// # Errors
     /// One of them cannot be used.
-    fn open(&self, name: &str, precision: Precision) -> Result<Vec<Arc<dyn Peer>>, Unusable>;
+    fn open(&self, name: &str, arithmetic: Arithmetic) -> Result<Vec<Arc<dyn Peer>>, Unusable>;
 
     /// Runs every kernel of a device against its slow reference.
     ///
@@ -130,7 +152,7 @@ impl Cards for NoCards {
         vec![DeviceInfo { name, reason: Some(reason), hint: Some(hint), ..DeviceInfo::default() }]
     }
 
-    fn open(&self, _name: &str, _precision: Precision) -> Result<Vec<Arc<dyn Peer>>, Unusable> {
+    fn open(&self, _name: &str, _arithmetic: Arithmetic) -> Result<Vec<Arc<dyn Peer>>, Unusable> {
         Err(NoCards::unusable())
     }
 
@@ -153,8 +175,8 @@ pub trait Card: Send + Sync + Debug {
     /// `cuda:0`.
     fn name(&self) -> String;
 
-    /// The arithmetic it was opened for.
-    fn precision(&self) -> Precision;
+    /// What it was opened for.
+    fn arithmetic(&self) -> Arithmetic;
 
     /// How they share a learner, if these are several cards.
     fn split(&self) -> Option<Split> {

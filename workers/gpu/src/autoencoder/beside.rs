@@ -11,7 +11,7 @@ use crate::{
     card::{Floats, Lost},
     encoder::{Encoder, selected},
     kernels::{
-        adam::Parameter,
+        lines::Lines,
         norms,
         product::Product,
         rows,
@@ -73,7 +73,8 @@ impl<R: Runtime> Autoencoder<R> {
     pub(super) fn encoder_of(&self, state: &State, latents: &[u32]) -> Result<(Vec<f32>, Vec<f32>), Lost> {
         let Latents { w_enc, b_enc, .. } = &state.latents;
         let list = self.card.upload(latents);
-        let of = |from: &Floats, d| self.card.download(&rows::gather(&self.card, from, d, &list));
+        let of =
+            |from: &Floats, d| self.card.download(&rows::gather(&self.card, Lines::Floats(from), d, &list));
         Ok((of(&w_enc.value, state.zeros.len())?, of(&b_enc.value, 1)?))
     }
 
@@ -88,14 +89,15 @@ impl<R: Runtime> Autoencoder<R> {
     pub(super) fn begin_again(&self, state: &State, latents: &[u32], encoder: &[f32], atoms: &[f32]) {
         let (card, Latents { w_enc, b_enc, w_dec }) = (&self.card, &state.latents);
         let (list, d_in, d_out) = (card.upload(latents), state.zeros.len(), state.b_dec.value.len());
-        let put = |parameter: &Parameter, values: &[f32], d: usize| {
-            let (values, nothing) = (card.upload(values), card.upload(&vec![0.0; values.len()]));
-            rows::scatter(card, &values, d, &list, &parameter.value);
-            rows::scatter(card, &nothing, d, &list, &parameter.m);
-            rows::scatter(card, &nothing, d, &list, &parameter.v);
-        };
-        put(w_enc, encoder, d_in);
-        put(w_dec, atoms, d_out);
-        put(b_enc, &vec![0.0; latents.len()], 1);
+        let put =
+            |to: &Floats, values: &[f32], d: usize| rows::scatter(card, &card.upload(values), d, &list, to);
+        let nothing = vec![0.0; latents.len()];
+        [&b_enc.value, &b_enc.m, &b_enc.v].into_iter().for_each(|part| put(part, &nothing, 1));
+        for (weights, values, d) in [(w_enc, encoder, d_in), (w_dec, atoms, d_out)] {
+            put(&weights.value, values, d);
+            weights.moments.forget(card, d, &list);
+        }
+        w_enc.round_again(card, d_in, Some(&b_enc.value));
+        w_dec.round_again(card, d_out, None);
     }
 }

@@ -2,18 +2,13 @@
 
 use cubecl::prelude::*;
 
-use super::{
-    residual::address,
-    spread::{column, is_column},
-};
+use super::residual::address;
 use crate::{
     Runtime,
     card::{Card, Floats, cubes, units},
 };
 
 const THREADS: usize = 256;
-/// Columns whose moments are read before those of the first are written: a store holds later loads up.
-const AHEAD: usize = 4;
 
 /// The constants of one step, with the bias corrections folded in.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -99,43 +94,6 @@ fn adam_step(
     }
 }
 
-/// What becomes of the columns `value` of this thread, of the row that begins at `at`, with gradient `g`; their
-/// moments are stepped. What is beyond the row's end becomes anything.
-#[cube]
-pub(super) fn descend_row(
-    g: &Array<f32>,
-    value: &mut Array<f32>,
-    at: usize,
-    d: usize,
-    m: &mut Array<f32>,
-    v: &mut Array<f32>,
-    step: &Step,
-    #[comptime] columns: usize,
-    #[comptime] threads: usize,
-) {
-    let mut mean = Array::<f32>::new(AHEAD);
-    let mut square = Array::<f32>::new(AHEAD);
-    #[unroll]
-    for j in 0..columns {
-        if comptime!(j % AHEAD == 0) {
-            #[unroll]
-            for next in j..comptime!((j + AHEAD).min(columns)) {
-                let i = at + column(0usize, d, next, threads);
-                mean[comptime!(next % AHEAD)] = m[i];
-                square[comptime!(next % AHEAD)] = v[i];
-            }
-        }
-        let (was_mean, was_square) = (mean[comptime!(j % AHEAD)], square[comptime!(j % AHEAD)]);
-        let (now_mean, now_square) = moments(g[j], was_mean, was_square, step);
-        value[j] = moved(value[j], now_mean, now_square, step);
-        if is_column(0usize, d, j, threads) {
-            let i = at + column(0usize, d, j, threads);
-            m[i] = now_mean;
-            v[i] = now_square;
-        }
-    }
-}
-
 /// What becomes of `value` with gradient `g`; its moments at `i` are stepped.
 #[cube]
 pub(super) fn descend(
@@ -152,12 +110,14 @@ pub(super) fn descend(
     moved(value, mean, square, step)
 }
 
+/// Both moments after gradient `g`.
 #[cube]
-fn moments(g: f32, mean: f32, square: f32, step: &Step) -> (f32, f32) {
+pub(super) fn moments(g: f32, mean: f32, square: f32, step: &Step) -> (f32, f32) {
     (fma(step.beta1, mean, step.rest1 * g), fma(step.beta2, square, step.rest2 * g * g))
 }
 
+/// A value moved by them.
 #[cube]
-fn moved(value: f32, mean: f32, square: f32, step: &Step) -> f32 {
+pub(super) fn moved(value: f32, mean: f32, square: f32, step: &Step) -> f32 {
     value - step.rate * mean / ((square * step.unbias2).sqrt() + step.eps)
 }

@@ -7,7 +7,10 @@
 use cubecl::prelude::*;
 use half::bf16;
 
-use super::residual::address;
+use super::{
+    lines::{Lines, Read, read},
+    residual::{address, positions},
+};
 use crate::{
     Runtime,
     card::{Buffer, Card, Floats, cubes, units},
@@ -39,62 +42,69 @@ pub struct Moments {
 
 /// `Σ_r y[r, :]` of `y` (`[rows, d]`), `[d]`.
 pub fn sums<R: Runtime>(card: &Card<R>, y: &Floats, d: usize) -> Floats {
-    levels(card, y, None, d, Summed::Rows)
+    levels(card, Lines::Floats(y), None, d, Summed::Rows)
 }
 
 /// `Σ_r weight[r]·y[r, :]` of `y` (`[rows, d]`) and `weight` (`[rows]`), `[d]`. Rows without weight are not
 /// read.
-pub fn weighted<R: Runtime>(card: &Card<R>, weight: &Floats, y: &Floats, d: usize) -> Floats {
+pub fn weighted<R: Runtime>(card: &Card<R>, weight: &Floats, y: Lines, d: usize) -> Floats {
     levels(card, y, Some(weight), d, Summed::Weighted)
 }
 
 /// Sums of `y` (`[rows, d]`) and of its squares.
 pub fn moments<R: Runtime>(card: &Card<R>, y: &Floats, d: usize) -> Moments {
     Moments {
-        sums: levels(card, y, None, d, Summed::Rows),
-        squares: levels(card, y, None, d, Summed::Squares),
+        sums: levels(card, Lines::Floats(y), None, d, Summed::Rows),
+        squares: levels(card, Lines::Floats(y), None, d, Summed::Squares),
     }
 }
 
-fn levels<R: Runtime>(
+fn levels<R: Runtime>(card: &Card<R>, y: Lines, weight: Option<&Floats>, d: usize, summed: Summed) -> Floats {
+    let mut rows = y.rows(d);
+    let mut sums = blocks(card, y, rows, weight, d, summed);
+    while sums.len() > d {
+        rows = rows.div_ceil(ROWS);
+        sums = blocks(card, Lines::Floats(&sums), rows, None, d, Summed::Rows);
+    }
+    sums
+}
+
+/// The sums of every [`ROWS`] rows.
+fn blocks<R: Runtime>(
     card: &Card<R>,
-    y: &Floats,
+    y: Lines,
+    rows: usize,
     weight: Option<&Floats>,
     d: usize,
-    first: Summed,
+    summed: Summed,
 ) -> Floats {
-    let (absent, mut rows) = (card.room(1), y.len() / d);
-    let (mut of, mut summed) = (y.clone(), first);
-    loop {
-        let (blocks, strips) = (rows.div_ceil(ROWS).max(1), d.div_ceil(LANES));
-        let into = card.room(blocks * d);
-        sum_blocks::launch::<R>(
-            card.client(),
-            cubes(blocks * strips),
-            units(THREADS as u32),
-            address([&of]),
-            of.arg(),
-            weight.unwrap_or(&absent).arg(),
-            into.arg(),
-            rows,
-            d,
-            strips,
-            summed,
-        );
-        if blocks == 1 {
-            return into;
-        }
-        (of, rows, summed) = (into, blocks, Summed::Rows);
-    }
+    let (blocks, strips, absent) = (rows.div_ceil(ROWS).max(1), d.div_ceil(LANES), card.room(1));
+    let into = card.room(blocks * d);
+    sum_blocks::launch::<R>(
+        card.client(),
+        cubes(blocks * strips),
+        units(THREADS as u32),
+        positions([y.positions(d)]),
+        y.arg(),
+        weight.unwrap_or(&absent).arg(),
+        into.arg(),
+        rows,
+        d,
+        y.pitch(d),
+        strips,
+        summed,
+    );
+    into
 }
 
 #[cube(launch, address_type = "dynamic")]
 fn sum_blocks(
-    y: &Array<f32>,
+    y: &Read,
     weight: &Array<f32>,
     into: &mut Array<f32>,
     rows: usize,
     d: usize,
+    pitch: usize,
     strips: usize,
     #[comptime] summed: Summed,
 ) {
@@ -109,11 +119,11 @@ fn sum_blocks(
             if row < rows && column < d {
                 let factor = weight[row];
                 if factor != 0.0f32 {
-                    sum = fma(factor, y[row * d + column], sum);
+                    sum = fma(factor, read(y, row * pitch + column), sum);
                 }
             }
         } else if row < rows && column < d {
-            let number = y[row * d + column];
+            let number = read(y, row * pitch + column);
             if comptime!(summed == Summed::Squares) {
                 sum = fma(number, number, sum);
             } else {

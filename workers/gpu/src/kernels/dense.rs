@@ -11,9 +11,10 @@ use super::{
     adam::{Constants, Step},
     descent::{Form, step_atom, step_bias, step_encoder},
     gather::Gathered,
-    residual::address,
+    residual::{address, positions},
     spread::{load, store},
     update::{Beside, Latents, sum_atom, sum_encoder},
+    weights::Matrix,
 };
 use crate::{
     Runtime,
@@ -134,25 +135,23 @@ pub fn step_from<R: Runtime>(
         card.client(),
         cubes(n),
         form.units(),
-        address([&w_enc.value, &w_dec.value]),
+        positions([w_enc.positions(), w_dec.positions()]),
         dense.w_enc.arg(),
         dense.b_enc.arg(),
         dense.w_dec.arg(),
         beside.bias.unwrap_or(&absent).arg(),
         beside.pull.unwrap_or(&absent).arg(),
-        w_enc.value.arg(),
-        w_enc.m.arg(),
-        w_enc.v.arg(),
+        w_enc.arg(),
         b_enc.value.arg(),
         b_enc.m.arg(),
         b_enc.v.arg(),
-        w_dec.value.arg(),
-        w_dec.m.arg(),
-        w_dec.v.arg(),
+        w_dec.arg(),
         constants.arg(),
         n,
         d_in,
         d_out,
+        w_enc.lines().pitch(d_in),
+        w_dec.lines().pitch(d_out),
         form,
     );
 }
@@ -164,19 +163,17 @@ fn step_latents_from(
     of_w_dec: &Array<f32>,
     bias: &Array<f32>,
     pull: &Array<f32>,
-    w_enc: &mut Array<f32>,
-    w_enc_m: &mut Array<f32>,
-    w_enc_v: &mut Array<f32>,
+    w_enc: &mut Matrix,
     b_enc: &mut Array<f32>,
     b_enc_m: &mut Array<f32>,
     b_enc_v: &mut Array<f32>,
-    w_dec: &mut Array<f32>,
-    w_dec_m: &mut Array<f32>,
-    w_dec_v: &mut Array<f32>,
+    w_dec: &mut Matrix,
     step: Step,
     n: usize,
     d_in: usize,
     d_out: usize,
+    pitch_in: usize,
+    pitch_out: usize,
     #[comptime] form: Form,
 ) {
     let latent = CUBE_POS;
@@ -187,13 +184,25 @@ fn step_latents_from(
     let columns = comptime!(form.columns_in);
     let mut g = Array::<f32>::new(columns);
     load(&mut g, of_w_enc, latent * d_in, d_in, columns, threads);
-    step_encoder(&g, latent * d_in, w_enc, w_enc_m, w_enc_v, &step, d_in, form);
+    step_encoder(&g, latent, w_enc, &step, d_in, pitch_in, form);
     if UNIT_POS == 0 {
-        step_bias(of_b_enc[latent], latent, bias, b_enc, b_enc_m, b_enc_v, &step, form);
+        step_bias(
+            of_b_enc[latent],
+            latent,
+            bias,
+            b_enc,
+            b_enc_m,
+            b_enc_v,
+            w_enc,
+            &step,
+            d_in,
+            pitch_in,
+            form,
+        );
     }
 
     let columns = comptime!(form.columns_out);
     let mut g = Array::<f32>::new(columns);
     load(&mut g, of_w_dec, latent * d_out, d_out, columns, threads);
-    step_atom(&mut g, latent, pull, w_dec, w_dec_m, w_dec_v, &step, d_out, form);
+    step_atom(&mut g, latent, pull, w_dec, &step, d_out, pitch_out, form);
 }

@@ -3,10 +3,12 @@
 use cubecl::prelude::*;
 
 use super::{
-    adam::{Step, descend, descend_row},
+    adam::{Step, descend},
+    moments::descend_row,
     spread::{Spread, is_column, load, store},
     tree,
     update::Beside,
+    weights::{Matrix, store_pieces, store_rounded},
 };
 use crate::card::units;
 
@@ -41,27 +43,28 @@ impl Form {
     }
 }
 
-/// One step of the encoder row that begins at `at`, with gradient `g`.
+/// One step of a latent's encoder row, with gradient `g`.
 #[cube]
 pub(super) fn step_encoder(
     g: &Array<f32>,
-    at: usize,
-    w_enc: &mut Array<f32>,
-    m: &mut Array<f32>,
-    v: &mut Array<f32>,
+    latent: usize,
+    w_enc: &mut Matrix,
     step: &Step,
     d: usize,
+    pitch: usize,
     #[comptime] form: Form,
 ) {
     let threads = comptime!(form.threads);
     let columns = comptime!(form.columns_in);
     let mut row = Array::<f32>::new(columns);
-    load(&mut row, w_enc, at, d, columns, threads);
-    descend_row(g, &mut row, at, d, m, v, step, columns, threads);
-    store(&row, w_enc, at, d, columns, threads);
+    load(&mut row, &w_enc.value, latent * d, d, columns, threads);
+    descend_row(g, &mut row, latent, d, &mut w_enc.kept, step, columns, threads);
+    store(&row, &mut w_enc.value, latent * d, d, columns, threads);
+    store_rounded(&row, &mut w_enc.rounded, latent, pitch, d, columns, threads);
 }
 
-/// One step of the bias of a latent, with gradient `g` but for a bias of its own.
+/// One step of the bias of a latent, with gradient `g` but for a bias of its own; its pieces go behind the rounded
+/// encoder row.
 #[cube]
 pub(super) fn step_bias(
     g: f32,
@@ -70,14 +73,19 @@ pub(super) fn step_bias(
     b_enc: &mut Array<f32>,
     m: &mut Array<f32>,
     v: &mut Array<f32>,
+    w_enc: &mut Matrix,
     step: &Step,
+    d: usize,
+    pitch: usize,
     #[comptime] form: Form,
 ) {
     let mut g = g;
     if comptime!(form.has_bias) {
         g += bias[latent];
     }
-    b_enc[latent] = descend(g, latent, b_enc[latent], m, v, step);
+    let now = descend(g, latent, b_enc[latent], m, v, step);
+    b_enc[latent] = now;
+    store_pieces(now, &mut w_enc.rounded, latent, pitch, d);
 }
 
 /// One step of a latent's atom, with gradient `g` but for what the atom adds of itself.
@@ -86,23 +94,21 @@ pub(super) fn step_atom(
     g: &mut Array<f32>,
     latent: usize,
     pull: &Array<f32>,
-    w_dec: &mut Array<f32>,
-    m: &mut Array<f32>,
-    v: &mut Array<f32>,
+    w_dec: &mut Matrix,
     step: &Step,
     d: usize,
+    pitch: usize,
     #[comptime] form: Form,
 ) {
     let threads = comptime!(form.threads);
     let columns = comptime!(form.columns_out);
-    let at = latent * d;
     let mut pulled = 0.0f32;
     if comptime!(form.has_pull) {
         pulled = pull[latent];
     }
     let mut part = SharedMemory::<f32>::new(threads);
     let mut atom = Array::<f32>::new(columns);
-    load(&mut atom, w_dec, at, d, columns, threads);
+    load(&mut atom, &w_dec.value, latent * d, d, columns, threads);
     let mut along = 0.0f32;
     #[unroll]
     for j in 0..columns {
@@ -118,7 +124,7 @@ pub(super) fn step_atom(
             g[j] = fma(-parallel, atom[j], g[j]);
         }
     }
-    descend_row(g, &mut atom, at, d, m, v, step, columns, threads);
+    descend_row(g, &mut atom, latent, d, &mut w_dec.kept, step, columns, threads);
     let mut square = 0.0f32;
     #[unroll]
     for j in 0..columns {
@@ -137,5 +143,6 @@ pub(super) fn step_atom(
     for j in 0..columns {
         atom[j] = atom[j] * scale;
     }
-    store(&atom, w_dec, at, d, columns, threads);
+    store(&atom, &mut w_dec.value, latent * d, d, columns, threads);
+    store_rounded(&atom, &mut w_dec.rounded, latent, pitch, d, columns, threads);
 }

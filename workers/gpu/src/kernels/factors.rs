@@ -13,6 +13,8 @@ use crate::{
 
 /// Threads of a cube.
 const UNITS: u32 = 256;
+/// Lines that are rounded at a time where there may be more than positions of 32 bits reach.
+pub(crate) const LINES: usize = 32_768;
 
 /// How a factor is rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub struct Factors {
     /// Numbers from one line to the next: a multiple of eight.
     pub pitch: usize,
     d: usize,
+    /// The first column behind the numbers of a line.
+    behind: usize,
     room: usize,
 }
 
@@ -51,12 +55,69 @@ impl Factors {
             Rounding::Bf16 => Numbers::Bf16(card.room(lines * pitch)),
             Rounding::Tf32 => Numbers::Tf32(card.room(lines * pitch)),
         };
-        Factors { numbers, pitch, d, room: lines }
+        Factors { numbers, pitch, d, behind: d, room: lines }
     }
 
-    /// The same with three columns more, for a bias: see [`Beyond`].
+    /// The same with three columns more, for a bias: see [`Beyond`]. In bf16 they begin with a word, which holds two.
     pub fn with_bias<R: Runtime>(card: &Card<R>, rounding: Rounding, lines: usize, d: usize) -> Self {
-        Factors { d, ..Factors::room(card, rounding, lines, d + PIECES) }
+        let behind = if rounding == Rounding::Bf16 { d.next_multiple_of(2) } else { d };
+        Factors { d, behind, ..Factors::room(card, rounding, lines, behind + PIECES) }
+    }
+
+    /// All lines of `from`, `[lines, d]`, with the pieces of a bias, `[lines]`, behind them if there is one.
+    pub fn of<R: Runtime>(
+        card: &Card<R>,
+        rounding: Rounding,
+        from: &Floats,
+        d: usize,
+        bias: Option<&Floats>,
+    ) -> Self {
+        let lines = from.len() / d.max(1);
+        let all = match bias {
+            None => Factors::room(card, rounding, lines, d),
+            Some(_) => Factors::with_bias(card, rounding, lines, d),
+        };
+        all.fill_all(card, from, d, bias);
+        all
+    }
+
+    /// Rounds all lines of `from`, `[lines, d]`.
+    pub fn fill_all<R: Runtime>(&self, card: &Card<R>, from: &Floats, d: usize, bias: Option<&Floats>) {
+        for first in (0..from.len() / d.max(1)).step_by(LINES) {
+            self.part(first, LINES).fill(card, from, first, LINES, bias.map_or(Beyond::Zeros, Beyond::Bias));
+        }
+    }
+
+    /// What they take on the card, in bytes.
+    pub fn taken(&self) -> usize {
+        match &self.numbers {
+            Numbers::Bf16(of) => 2 * of.len(),
+            Numbers::Tf32(of) => 4 * of.len(),
+        }
+    }
+
+    /// How many lines there are.
+    pub fn lines(&self) -> usize {
+        self.room
+    }
+
+    /// `lines` lines from the line `first` on, a multiple of eight: the same memory.
+    #[must_use]
+    pub fn part(&self, first: usize, lines: usize) -> Self {
+        let numbers = match &self.numbers {
+            Numbers::Bf16(of) => Numbers::Bf16(of.part(first * self.pitch, lines * self.pitch)),
+            Numbers::Tf32(of) => Numbers::Tf32(of.part(first * self.pitch, lines * self.pitch)),
+        };
+        let room = lines.min(self.room.saturating_sub(first));
+        Factors { numbers, pitch: self.pitch, d: self.d, behind: self.behind, room }
+    }
+
+    /// As an argument of a kernel that takes words.
+    pub(super) fn words<R: Runtime>(&self) -> ArrayArg<R> {
+        match &self.numbers {
+            Numbers::Bf16(of) => of.words(),
+            Numbers::Tf32(of) => of.words(),
+        }
     }
 
     /// How they are rounded.
@@ -79,10 +140,7 @@ impl Factors {
     ) {
         let lines = lines.min(self.room);
         let (from, skip) = from.lines(first, lines, self.d);
-        let (out, in_word) = match &self.numbers {
-            Numbers::Bf16(out) => (out.words(), 2),
-            Numbers::Tf32(out) => (out.words(), 1),
-        };
+        let in_word = if self.rounding() == Rounding::Bf16 { 2 } else { 1 };
         let words = lines * self.pitch / in_word;
         if words == 0 {
             return;
@@ -93,8 +151,8 @@ impl Factors {
             Beyond::Bias(bias) => (bias.clone(), Form::Bias),
         };
         #[allow(clippy::cast_possible_truncation, reason = "below 2^32 as documented")]
-        let [d, pitch, skip, words, first, in_word] =
-            [self.d, self.pitch, skip, words, first, in_word].map(|number| number as u32);
+        let [d, behind, pitch, skip, words, first, in_word] =
+            [self.d, self.behind, self.pitch, skip, words, first, in_word].map(|number| number as u32);
         let count = cubes(words.div_ceil(UNITS) as usize);
         round_lines::launch::<R>(
             card.client(),
@@ -102,8 +160,9 @@ impl Factors {
             units(UNITS),
             from.arg(),
             bias.arg(),
-            out,
+            self.words(),
             d,
+            behind,
             pitch,
             skip,
             first,
@@ -143,6 +202,7 @@ fn round_lines(
     bias: &Array<f32>,
     out: &mut Array<u32>,
     d: u32,
+    behind: u32,
     pitch: u32,
     skip: u32,
     first: u32,
@@ -155,9 +215,9 @@ fn round_lines(
         let in_line = pitch / in_word;
         let (line, column) = (at / in_line, at % in_line * in_word);
         let cut = comptime!(if in_word == 1 { 13u32 } else { 16u32 });
-        let mut word = number(from, bias, line, column, d, skip, first, cut, form);
+        let mut word = number(from, bias, line, column, d, behind, skip, first, cut, form);
         if comptime!(in_word == 2) {
-            let next = number(from, bias, line, column + 1u32, d, skip, first, cut, form);
+            let next = number(from, bias, line, column + 1u32, d, behind, skip, first, cut, form);
             word = word >> 16u32 | next;
         }
         out[at as usize] = word;
@@ -172,6 +232,7 @@ fn number(
     line: u32,
     column: u32,
     d: u32,
+    behind: u32,
     skip: u32,
     first: u32,
     #[comptime] cut: u32,
@@ -180,23 +241,30 @@ fn number(
     let mut bits = 0u32;
     if column < d {
         bits = rounded(u32::reinterpret(from[((skip + line) * d + column) as usize]), cut);
-    } else if column < d + 3u32 {
+    } else if column >= behind && column < behind + 3u32 {
         if comptime!(form == Form::Ones) {
             // 1.0. CUDA reinterprets variables, not numbers that are written down.
             bits = 0x3f80_0000u32;
         }
         if comptime!(form == Form::Bias) {
-            let mut left = bias[(first + line) as usize];
-            bits = rounded(u32::reinterpret(left), cut);
-            if column > d {
-                left -= f32::reinterpret(bits);
-                bits = rounded(u32::reinterpret(left), cut);
-            }
-            if column > d + 1u32 {
-                left -= f32::reinterpret(bits);
-                bits = rounded(u32::reinterpret(left), cut);
-            }
+            bits = piece(bias[(first + line) as usize], column - behind, cut);
         }
+    }
+    bits
+}
+
+/// The bits of a piece of a bias.
+#[cube]
+pub(super) fn piece(bias: f32, which: u32, #[comptime] cut: u32) -> u32 {
+    let mut left = bias;
+    let mut bits = rounded(u32::reinterpret(left), cut);
+    if which > 0u32 {
+        left -= f32::reinterpret(bits);
+        bits = rounded(u32::reinterpret(left), cut);
+    }
+    if which > 1u32 {
+        left -= f32::reinterpret(bits);
+        bits = rounded(u32::reinterpret(left), cut);
     }
     bits
 }
@@ -204,7 +272,7 @@ fn number(
 /// Bits of an f32 without the last `cut` of them: to the nearest, to even in the middle. What is infinite or no
 /// number stays it.
 #[cube]
-fn rounded(bits: u32, #[comptime] cut: u32) -> u32 {
+pub(super) fn rounded(bits: u32, #[comptime] cut: u32) -> u32 {
     let half = comptime!((1u32 << (cut - 1)) - 1);
     let mask = comptime!(!((1u32 << cut) - 1));
     let nearest = (bits + half + ((bits >> cut) & 1u32)) & mask;

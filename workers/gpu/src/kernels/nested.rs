@@ -9,7 +9,8 @@ use cubecl::prelude::*;
 
 use super::{
     codes::CodesOnCard,
-    residual::{PAIRS, address, dots},
+    lines::{Lines, Read, read},
+    residual::{PAIRS, dots, positions},
     spread::{Spread, column, is_column, load},
     tree,
 };
@@ -47,7 +48,7 @@ pub fn nested<R: Runtime>(
     offset: &Floats,
     codes: &CodesOnCard,
     values: &Floats,
-    w_dec: &Floats,
+    w_dec: Lines,
     prefixes: &Prefixes,
     sums: &Floats,
 ) -> Nested {
@@ -62,7 +63,7 @@ pub fn nested<R: Runtime>(
         card.client(),
         cubes(rows),
         spread.units(),
-        address([target, w_dec, sums]),
+        positions([target.len(), w_dec.positions(d), sums.len()]),
         target.arg(),
         offset.arg(),
         codes.offsets.arg(),
@@ -78,6 +79,7 @@ pub fn nested<R: Runtime>(
         prefixes.part,
         count,
         d,
+        w_dec.pitch(d),
         spread,
     );
     left
@@ -90,7 +92,7 @@ fn nested_rows(
     offsets: &Array<u32>,
     latents: &Array<u32>,
     values: &Array<f32>,
-    w_dec: &Array<f32>,
+    w_dec: &Read,
     ends: &Array<u32>,
     weights: &Array<f32>,
     sums: &mut Array<f32>,
@@ -100,6 +102,7 @@ fn nested_rows(
     part: usize,
     prefixes: usize,
     d: usize,
+    pitch: usize,
     #[comptime] spread: Spread,
 ) {
     let columns = comptime!(spread.columns);
@@ -124,10 +127,10 @@ fn nested_rows(
             if latents[p] >= limit {
                 break;
             }
-            let (atom, value) = (latents[p] as usize * d, -values[p]);
+            let (atom, value) = (latents[p] as usize * pitch, -values[p]);
             #[unroll]
             for j in 0..columns {
-                left[j] = fma(value, w_dec[atom + column(0usize, d, j, threads)], left[j]);
+                left[j] = fma(value, read(w_dec, atom + column(0usize, d, j, threads)), left[j]);
             }
             p += 1usize;
         }
@@ -173,7 +176,7 @@ fn nested_rows(
                 from -= 1usize;
             }
         }
-        dots(&left, from, to, latents, w_dec, along, &mut lanes, d, spread);
+        dots(&left, from, to, latents, w_dec, along, &mut lanes, d, pitch, spread);
         to = from;
     }
 }

@@ -7,6 +7,7 @@ use cubecl::{ir::AddressType, prelude::*};
 
 use super::{
     codes::CodesOnCard,
+    lines::{Lines, Read, read},
     spread::{Spread, column, is_column, load},
     tree,
 };
@@ -37,7 +38,7 @@ pub fn residual<R: Runtime>(
     offset: Option<&Floats>,
     codes: &CodesOnCard,
     values: &Floats,
-    w_dec: &Floats,
+    w_dec: Lines,
     e: Floats,
 ) -> Residual {
     let (rows, nnz) = (codes.rows(), codes.nnz());
@@ -51,7 +52,7 @@ pub fn residual<R: Runtime>(
         card.client(),
         cubes(rows),
         spread.units(),
-        address([target, w_dec]),
+        positions([target.len(), w_dec.positions(d)]),
         target.arg(),
         offset.unwrap_or(&absent).arg(),
         codes.offsets.arg(),
@@ -63,6 +64,7 @@ pub fn residual<R: Runtime>(
         left.squares.arg(),
         rows,
         d,
+        w_dec.pitch(d),
         offset.is_some(),
         spread,
     );
@@ -70,7 +72,7 @@ pub fn residual<R: Runtime>(
 }
 
 /// `⟨y, atom⟩` of every pair, `[nnz]`, given `y` (`[rows, d]`) and the atoms `w_dec` (`[n, d]`).
-pub fn along<R: Runtime>(card: &Card<R>, y: &Floats, codes: &CodesOnCard, w_dec: &Floats) -> Floats {
+pub fn along<R: Runtime>(card: &Card<R>, y: &Floats, codes: &CodesOnCard, w_dec: Lines) -> Floats {
     let (rows, along) = (codes.rows(), card.room(codes.nnz()));
     if rows == 0 || codes.nnz() == 0 {
         return along;
@@ -81,7 +83,7 @@ pub fn along<R: Runtime>(card: &Card<R>, y: &Floats, codes: &CodesOnCard, w_dec:
         card.client(),
         cubes(rows),
         spread.units(),
-        address([y, w_dec]),
+        positions([y.len(), w_dec.positions(d)]),
         y.arg(),
         codes.offsets.arg(),
         codes.latents.arg(),
@@ -89,6 +91,7 @@ pub fn along<R: Runtime>(card: &Card<R>, y: &Floats, codes: &CodesOnCard, w_dec:
         along.arg(),
         rows,
         d,
+        w_dec.pitch(d),
         spread,
     );
     along
@@ -96,7 +99,12 @@ pub fn along<R: Runtime>(card: &Card<R>, y: &Floats, codes: &CodesOnCard, w_dec:
 
 /// How wide positions have to be: half as wide is faster.
 pub(super) fn address<const N: usize>(buffers: [&Floats; N]) -> AddressType {
-    let most = buffers.iter().map(|buffer| buffer.len()).max().unwrap_or(0);
+    positions(buffers.map(Floats::len))
+}
+
+/// How wide positions have to be in buffers of so many numbers.
+pub(super) fn positions<const N: usize>(lens: [usize; N]) -> AddressType {
+    let most = lens.into_iter().max().unwrap_or(0);
     if most > i32::MAX as usize { AddressType::U64 } else { AddressType::U32 }
 }
 
@@ -107,12 +115,13 @@ fn residual_rows(
     offsets: &Array<u32>,
     latents: &Array<u32>,
     values: &Array<f32>,
-    w_dec: &Array<f32>,
+    w_dec: &Read,
     e: &mut Array<f32>,
     along: &mut Array<f32>,
     squares: &mut Array<f32>,
     rows: usize,
     d: usize,
+    pitch: usize,
     #[comptime] has_offset: bool,
     #[comptime] spread: Spread,
 ) {
@@ -134,10 +143,10 @@ fn residual_rows(
     let start = offsets[row] as usize;
     let end = offsets[row + 1] as usize;
     for p in start..end {
-        let (atom, value) = (latents[p] as usize * d, -values[p]);
+        let (atom, value) = (latents[p] as usize * pitch, -values[p]);
         #[unroll]
         for j in 0..columns {
-            left[j] = fma(value, w_dec[atom + column(0usize, d, j, threads)], left[j]);
+            left[j] = fma(value, read(w_dec, atom + column(0usize, d, j, threads)), left[j]);
         }
     }
     let mut square = 0.0f32;
@@ -155,7 +164,7 @@ fn residual_rows(
     if UNIT_POS == 0 {
         squares[row] = sum;
     }
-    dots(&left, start, end, latents, w_dec, along, &mut part, d, spread);
+    dots(&left, start, end, latents, w_dec, along, &mut part, d, pitch, spread);
 }
 
 #[cube(launch, address_type = "dynamic")]
@@ -163,10 +172,11 @@ fn along_rows(
     y: &Array<f32>,
     offsets: &Array<u32>,
     latents: &Array<u32>,
-    w_dec: &Array<f32>,
+    w_dec: &Read,
     along: &mut Array<f32>,
     rows: usize,
     d: usize,
+    pitch: usize,
     #[comptime] spread: Spread,
 ) {
     let columns = comptime!(spread.columns);
@@ -180,7 +190,7 @@ fn along_rows(
     let mut part = SharedMemory::<f32>::new(comptime!(PAIRS * threads));
     let start = offsets[row] as usize;
     let end = offsets[row + 1] as usize;
-    dots(&mine, start, end, latents, w_dec, along, &mut part, d, spread);
+    dots(&mine, start, end, latents, w_dec, along, &mut part, d, pitch, spread);
 }
 
 /// `⟨row, atom⟩` of the pairs from `start` to `end`, given the columns of this thread, zero beyond the row.
@@ -190,10 +200,11 @@ pub(super) fn dots(
     start: usize,
     end: usize,
     latents: &Array<u32>,
-    w_dec: &Array<f32>,
+    w_dec: &Read,
     along: &mut Array<f32>,
     part: &mut SharedMemory<f32>,
     d: usize,
+    pitch: usize,
     #[comptime] spread: Spread,
 ) {
     let unit = UNIT_POS as usize;
@@ -204,11 +215,11 @@ pub(super) fn dots(
         for pair in 0..PAIRS {
             // Beyond the last pair, that one again: its atom is in the cache, and nobody reads the sum.
             let p = select(first + pair < end, first + pair, end - 1);
-            let atom = latents[p] as usize * d;
+            let atom = latents[p] as usize * pitch;
             let mut sum = 0.0f32;
             #[unroll]
             for j in 0..comptime!(spread.columns) {
-                sum = fma(row[j], w_dec[atom + column(0usize, d, j, threads)], sum);
+                sum = fma(row[j], read(w_dec, atom + column(0usize, d, j, threads)), sum);
             }
             part[unit + comptime!(pair * threads)] = sum;
         }

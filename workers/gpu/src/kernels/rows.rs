@@ -1,10 +1,14 @@
 //! Rows of a matrix that move, and what is done to each number of them.
 //!
-//! The encoder rows of dead latents, beside each other; rows of latents that start again, put back.
+//! The encoder rows of dead latents, beside each other; rows of latents that start again, put back; rounded rows in f32.
 
 use cubecl::prelude::*;
 
-use super::residual::address;
+use super::{
+    factors::Factors,
+    lines::{Lines, Read, read},
+    residual::{address, positions},
+};
 use crate::{
     Runtime,
     card::{Card, Floats, Ints, cubes, units},
@@ -13,20 +17,44 @@ use crate::{
 /// Threads of a cube.
 const THREADS: usize = 256;
 
-/// Row `list[i]` of `from` (`[n, d]`) in place `i`, `[list, d]`.
-pub fn gather<R: Runtime>(card: &Card<R>, from: &Floats, d: usize, list: &Ints) -> Floats {
+/// Row `list[i]` of `from` (rows of `d`) in place `i`, `[list, d]`.
+pub fn gather<R: Runtime>(card: &Card<R>, from: Lines, d: usize, list: &Ints) -> Floats {
     let into = card.room(list.len() * d);
     if !into.is_empty() {
         gather_rows::launch::<R>(
             card.client(),
             cubes(into.len().div_ceil(THREADS)),
             units(THREADS as u32),
-            address([from, &into]),
+            positions([from.positions(d), into.len()]),
             from.arg(),
             list.arg(),
             into.arg(),
             into.len(),
             d,
+            from.pitch(d),
+            true,
+        );
+    }
+    into
+}
+
+/// All rows of rounded ones, in f32, `[lines, d]`.
+pub fn widen<R: Runtime>(card: &Card<R>, from: &Factors, d: usize) -> Floats {
+    let (into, absent): (Floats, Ints) = (card.room(from.lines() * d), card.room(1));
+    let from = Lines::Rounded(from);
+    if !into.is_empty() {
+        gather_rows::launch::<R>(
+            card.client(),
+            cubes(into.len().div_ceil(THREADS)),
+            units(THREADS as u32),
+            positions([from.positions(d), into.len()]),
+            from.arg(),
+            absent.arg(),
+            into.arg(),
+            into.len(),
+            d,
+            from.pitch(d),
+            false,
         );
     }
     into
@@ -54,7 +82,7 @@ pub fn scatter<R: Runtime>(card: &Card<R>, rows: &Floats, d: usize, list: &Ints,
 /// `count` rows of `from` (`[n, d]`) from `first` on, each times its own weight (`[n]`): `[count, d]`.
 pub fn weighted<R: Runtime>(
     card: &Card<R>,
-    from: &Floats,
+    from: Lines,
     d: usize,
     (first, count): (usize, usize),
     weights: &Floats,
@@ -65,12 +93,13 @@ pub fn weighted<R: Runtime>(
             card.client(),
             cubes(into.len().div_ceil(THREADS)),
             units(THREADS as u32),
-            address([from]),
+            positions([from.positions(d), into.len()]),
             from.arg(),
             weights.arg(),
             into.arg(),
             into.len(),
             d,
+            from.pitch(d),
             first,
         );
     }
@@ -119,16 +148,18 @@ fn scatter_rows(rows: &Array<f32>, list: &Array<u32>, into: &mut Array<f32>, len
 
 #[cube(launch, address_type = "dynamic")]
 fn weigh_rows(
-    from: &Array<f32>,
+    from: &Read,
     weights: &Array<f32>,
     into: &mut Array<f32>,
     len: usize,
     d: usize,
+    pitch: usize,
     first: usize,
 ) {
     let i = CUBE_POS * THREADS + UNIT_POS as usize;
     if i < len {
-        into[i] = from[first * d + i] * weights[first + i / d];
+        let row = first + i / d;
+        into[i] = read(from, row * pitch + i % d) * weights[row];
     }
 }
 
@@ -172,9 +203,21 @@ fn copy_numbers(from: &Array<f32>, into: &mut Array<f32>, len: usize) {
 }
 
 #[cube(launch, address_type = "dynamic")]
-fn gather_rows(from: &Array<f32>, list: &Array<u32>, into: &mut Array<f32>, len: usize, d: usize) {
+fn gather_rows(
+    from: &Read,
+    list: &Array<u32>,
+    into: &mut Array<f32>,
+    len: usize,
+    d: usize,
+    pitch: usize,
+    #[comptime] listed: bool,
+) {
     let i = CUBE_POS * THREADS + UNIT_POS as usize;
     if i < len {
-        into[i] = from[(list[i / d] as usize) * d + i % d];
+        let mut row = i / d;
+        if listed {
+            row = list[row] as usize;
+        }
+        into[i] = read(from, row * pitch + i % d);
     }
 }

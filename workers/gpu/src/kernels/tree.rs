@@ -5,11 +5,34 @@ use cubecl::prelude::*;
 /// Numbers that one thread adds at each level.
 const FAN: usize = 8;
 
+/// What two numbers become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Fold {
+    Sum,
+    Larger,
+}
+
 /// Sums side by side: `part[s·threads + t]` is what thread `t` (below the power of two `threads`) adds to
 /// sum `s`, and `part[s]` is afterwards the sum. At most eight sums. All threads have to call it, and find
 /// the sums ready when they return.
 #[cube]
 pub(super) fn add_up(part: &mut SharedMemory<f32>, #[comptime] sums: usize, #[comptime] threads: usize) {
+    fold(part, sums, threads, Fold::Sum);
+}
+
+/// The largest numbers side by side, of numbers that are not negative, as [`add_up`] has sums.
+#[cube]
+pub(super) fn largest(part: &mut SharedMemory<f32>, #[comptime] sums: usize, #[comptime] threads: usize) {
+    fold(part, sums, threads, Fold::Larger);
+}
+
+#[cube]
+fn fold(
+    part: &mut SharedMemory<f32>,
+    #[comptime] sums: usize,
+    #[comptime] threads: usize,
+    #[comptime] fold: Fold,
+) {
     let unit = UNIT_POS as usize;
     sync_cube();
     #[unroll]
@@ -22,7 +45,12 @@ pub(super) fn add_up(part: &mut SharedMemory<f32>, #[comptime] sums: usize, #[co
             let at = unit / next * width + unit % next;
             #[unroll]
             for i in 0..comptime!(FAN.min(width)) {
-                sum += part[at + i * next];
+                let number = part[at + i * next];
+                if comptime!(fold == Fold::Sum) {
+                    sum += number;
+                } else {
+                    sum = select(number > sum, number, sum);
+                }
             }
         }
         sync_cube();

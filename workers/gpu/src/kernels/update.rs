@@ -12,8 +12,10 @@ use super::{
     columns,
     descent::{Form, step_atom, step_bias, step_encoder},
     gather::Gathered,
-    residual::address,
+    moments::Moments,
+    residual::positions,
     spread::{add_segments, add_x, add_y},
+    weights::{Matrix, Weights},
 };
 use crate::{
     Runtime,
@@ -23,12 +25,26 @@ use crate::{
 /// The parameters of the latents.
 #[derive(Debug, Clone)]
 pub struct Latents {
-    /// `[n, d_in]`.
-    pub w_enc: Parameter,
+    /// `[n, d_in]`; rounded, with the bias behind each row.
+    pub w_enc: Weights,
     /// `[n]`.
     pub b_enc: Parameter,
     /// Atoms, `[n, d_out]`.
-    pub w_dec: Parameter,
+    pub w_dec: Weights,
+}
+
+impl Latents {
+    /// Of no latents.
+    pub fn none<R: Runtime>(card: &Card<R>) -> Self {
+        let none = || card.room(0);
+        let weights =
+            || Weights { value: none(), moments: Moments::Floats { m: none(), v: none() }, rounded: None };
+        Latents {
+            w_enc: weights(),
+            b_enc: Parameter { value: none(), m: none(), v: none() },
+            w_dec: weights(),
+        }
+    }
 }
 
 /// What gradients have beside the terms of the batch.
@@ -44,7 +60,7 @@ pub struct Beside<'a> {
 /// before encoding. To be asked for before [`step`].
 pub fn before_encoding<R: Runtime>(card: &Card<R>, gathered: &Gathered, latents: &Latents) -> Floats {
     let d_in = gathered.batch.centre.len();
-    columns::weighted(card, &gathered.through, &latents.w_enc.value, d_in)
+    columns::weighted(card, &gathered.through, latents.w_enc.lines(), d_in)
 }
 
 /// One step of the parameters of all latents. With `unit_norm`, the gradient along an atom is removed, and
@@ -66,7 +82,7 @@ pub fn step<R: Runtime>(
         card.client(),
         cubes(n),
         form.units(),
-        address([&batch.x, &batch.y, &gathered.sums, &w_enc.value, &w_dec.value]),
+        positions([batch.x.len(), batch.y.len(), gathered.sums.len(), w_enc.positions(), w_dec.positions()]),
         lists.starts.arg(),
         lists.segments.arg(),
         lists.rows.arg(),
@@ -79,21 +95,19 @@ pub fn step<R: Runtime>(
         gathered.through.arg(),
         beside.bias.unwrap_or(&absent).arg(),
         beside.pull.unwrap_or(&absent).arg(),
-        w_enc.value.arg(),
-        w_enc.m.arg(),
-        w_enc.v.arg(),
+        w_enc.arg(),
         b_enc.value.arg(),
         b_enc.m.arg(),
         b_enc.v.arg(),
-        w_dec.value.arg(),
-        w_dec.m.arg(),
-        w_dec.v.arg(),
+        w_dec.arg(),
         constants.arg(),
         n,
         batch.part,
         gathered.y_rows,
         d_in,
         d_out,
+        w_enc.lines().pitch(d_in),
+        w_dec.lines().pitch(d_out),
         form,
         gathered.parts,
     );
@@ -113,21 +127,19 @@ fn step_latents(
     through: &Array<f32>,
     bias: &Array<f32>,
     pull: &Array<f32>,
-    w_enc: &mut Array<f32>,
-    w_enc_m: &mut Array<f32>,
-    w_enc_v: &mut Array<f32>,
+    w_enc: &mut Matrix,
     b_enc: &mut Array<f32>,
     b_enc_m: &mut Array<f32>,
     b_enc_v: &mut Array<f32>,
-    w_dec: &mut Array<f32>,
-    w_dec_m: &mut Array<f32>,
-    w_dec_v: &mut Array<f32>,
+    w_dec: &mut Matrix,
     step: Step,
     n: usize,
     part: usize,
     y_rows: usize,
     d_in: usize,
     d_out: usize,
+    pitch_in: usize,
+    pitch_out: usize,
     #[comptime] form: Form,
     #[comptime] parts: bool,
 ) {
@@ -142,15 +154,15 @@ fn step_latents(
         &mut g, latent, starts, segments, rows, encoder, x, centre, sums, part, d_in, d_out, columns,
         threads, parts,
     );
-    step_encoder(&g, latent * d_in, w_enc, w_enc_m, w_enc_v, &step, d_in, form);
+    step_encoder(&g, latent, w_enc, &step, d_in, pitch_in, form);
     if UNIT_POS == 0 {
-        step_bias(through[latent], latent, bias, b_enc, b_enc_m, b_enc_v, &step, form);
+        step_bias(through[latent], latent, bias, b_enc, b_enc_m, b_enc_v, w_enc, &step, d_in, pitch_in, form);
     }
 
     let columns = comptime!(form.columns_out);
     let mut g = Array::<f32>::new(columns);
     sum_atom(&mut g, latent, starts, segments, rows, decoder, y, sums, y_rows, d_in, d_out, columns, threads);
-    step_atom(&mut g, latent, pull, w_dec, w_dec_m, w_dec_v, &step, d_out, form);
+    step_atom(&mut g, latent, pull, w_dec, &step, d_out, pitch_out, form);
 }
 
 /// The gradient of a latent's encoder row.

@@ -10,7 +10,11 @@ use super::{
 use crate::{
     Runtime,
     card::Card,
-    kernels::columns::{centre, moments, narrow, sums, weighted},
+    kernels::{
+        columns::{centre, moments, narrow, sums, weighted},
+        factors::{Factors, Rounding},
+        lines::Lines,
+    },
 };
 
 const TOLERANCE: f64 = 1e-5;
@@ -40,8 +44,15 @@ fn of_shape<R: Runtime>(card: &Card<R>, report: &mut Report, seed: u64, rows: us
     let plain = slow(&|_, y| y);
     report.close("column sums", shape.clone(), &read(card, &sums(card, &on_y, d)), &plain, TOLERANCE);
     let expected = slow(&|r, y| f64::from(weight[r]) * y);
-    let found = read(card, &weighted(card, &on_weight, &on_y, d));
+    let found = read(card, &weighted(card, &on_weight, Lines::Floats(&on_y), d));
     report.close("weighted sums", shape.clone(), &found, &expected, TOLERANCE);
+    let rounded = Factors::of(card, Rounding::Bf16, &on_y, d, None);
+    let to_bf16: Vec<f64> = y.iter().map(|&y| f64::from(bf16::from_f32(y).to_f32())).collect();
+    let expected: Vec<f32> = (0..d)
+        .map(|c| (0..rows).map(|r| f64::from(weight[r]) * to_bf16[r * d + c]).sum::<f64>() as f32)
+        .collect();
+    let found = read(card, &weighted(card, &on_weight, Lines::Rounded(&rounded), d));
+    report.close("weighted sums of bf16", shape.clone(), &found, &expected, TOLERANCE);
     let found = moments(card, &on_y, d);
     report.close("moments", shape.clone(), &read(card, &found.sums), &plain, TOLERANCE);
     report.close("moments", shape.clone(), &read(card, &found.squares), &slow(&|_, y| y * y), TOLERANCE);

@@ -1,5 +1,7 @@
 //! Nested dictionaries, each prefix by itself in f64.
 
+use half::bf16;
+
 use super::{
     Report,
     numbers::{Csr, floats, on_card, poison},
@@ -9,6 +11,8 @@ use crate::{
     card::{Card, Floats},
     kernels::{
         codes::CodesOnCard,
+        factors::{Factors, Rounding},
+        lines::Lines,
         nested::{Prefixes, nested},
     },
 };
@@ -33,7 +37,13 @@ pub(super) fn check<R: Runtime>(card: &Card<R>, report: &mut Report) {
         let (target, on_target) = on_card(card, seed + 1, rows * d);
         let (offset, on_offset) = on_card(card, seed + 2, d);
         let (values, on_values) = on_card(card, seed + 3, nnz);
-        let (w_dec, on_w_dec) = on_card(card, seed + 4, n * d);
+        let (mut w_dec, on_w_dec) = on_card(card, seed + 4, n * d);
+        let rounded = Factors::of(card, Rounding::Bf16, &on_w_dec, d, None);
+        let mut atoms = Lines::Floats(&on_w_dec);
+        if seed % 32 > 0 {
+            atoms = Lines::Rounded(&rounded);
+            w_dec.iter_mut().for_each(|w| *w = bf16::from_f32(*w).to_f32());
+        }
         let mut weights = floats(seed + 5, ends.len());
         weights[ends.len() - 1] = 1.0;
         let codes = CodesOnCard::upload(card, &code.offsets, &code.latents);
@@ -43,7 +53,7 @@ pub(super) fn check<R: Runtime>(card: &Card<R>, report: &mut Report) {
         let once = || {
             let sums: Floats = card.upload(&vec![f32::NAN; ends.len() * part * d]);
             poison(card, &[nnz, ends.len() * rows]);
-            let found = nested(card, &on_target, &on_offset, &codes, &on_values, &on_w_dec, &prefixes, &sums);
+            let found = nested(card, &on_target, &on_offset, &codes, &on_values, atoms, &prefixes, &sums);
             let sums: Vec<f32> = super::read(card, &sums);
             let rows = sums.chunks(part * d).flat_map(|sums| sums[..rows * d].to_vec()).collect::<Vec<f32>>();
             (rows, super::read(card, &found.along_atoms), super::read(card, &found.squares))

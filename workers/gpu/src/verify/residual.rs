@@ -1,5 +1,7 @@
 //! Checks of [`crate::kernels::residual`].
 
+use half::bf16;
+
 use super::{
     Report,
     numbers::{Csr, on_card, poison},
@@ -9,6 +11,8 @@ use crate::{
     card::Card,
     kernels::{
         codes::CodesOnCard,
+        factors::{Factors, Rounding},
+        lines::Lines,
         residual::{along, residual},
     },
 };
@@ -42,17 +46,23 @@ fn one<R: Runtime>(card: &Card<R>, report: &mut Report, seed: u64, (d, n): (usiz
     let (values, on_values) = on_card(card, seed + 300, nnz);
     let (w_dec, on_w_dec) = on_card(card, seed + 400, n * d);
     let codes = CodesOnCard::upload(card, &code.offsets, &code.latents);
-    for with_offset in [true, false] {
-        let shape = format!("rows {rows} d {d} nnz {nnz} offset {with_offset}");
+    let rounded = Factors::of(card, Rounding::Bf16, &on_w_dec, d, None);
+    let to_bf16 = w_dec.iter().map(|&w| bf16::from_f32(w).to_f32()).collect();
+    let atoms = [(Lines::Floats(&on_w_dec), w_dec), (Lines::Rounded(&rounded), to_bf16)];
+    let cases =
+        [true, false].into_iter().flat_map(|with_offset| atoms.iter().map(move |of| (with_offset, of)));
+    for (with_offset, (on_w_dec, w_dec)) in cases {
+        let kind = if matches!(on_w_dec, Lines::Floats(_)) { "f32" } else { "bf16" };
+        let shape = format!("rows {rows} d {d} nnz {nnz} offset {with_offset} atoms {kind}");
         poison(card, &[rows * d, nnz, rows]);
         let subtracted = with_offset.then_some(&on_offset);
         let into = card.room(rows * d);
-        let found = residual(card, &on_target, subtracted, &codes, &on_values, &on_w_dec, into);
-        let (e, dots, squares) = slow(code, &target, with_offset.then_some(&offset), &values, &w_dec, d);
+        let found = residual(card, &on_target, subtracted, &codes, &on_values, *on_w_dec, into);
+        let (e, dots, squares) = slow(code, &target, with_offset.then_some(&offset), &values, w_dec, d);
         report.close("residual", shape.clone(), &super::read(card, &found.e), &e, TOLERANCE);
         report.close("along atoms", shape.clone(), &super::read(card, &found.along_atoms), &dots, TOLERANCE);
         report.close("squares", shape.clone(), &super::read(card, &found.squares), &squares, TOLERANCE);
-        let again = along(card, &found.e, &codes, &on_w_dec);
+        let again = along(card, &found.e, &codes, *on_w_dec);
         let bits = |numbers: Vec<f32>| numbers.into_iter().map(f32::to_bits).collect::<Vec<u32>>();
         let (first, again) = (super::read(card, &found.along_atoms), super::read(card, &again));
         report.equal("along", shape, &bits(again), &bits(first));

@@ -133,7 +133,8 @@ fn special<R: Runtime>(card: &Card<R>, report: &mut Report, rounding: Rounding) 
     filled(card, report, rounding, &[&middles[..], &ends[..]].concat(), 16, 0, 1);
 }
 
-fn rounded(x: f32, rounding: Rounding) -> f32 {
+/// The reference of rounding.
+pub(super) fn rounded(x: f32, rounding: Rounding) -> f32 {
     match rounding {
         Rounding::Bf16 => bf16::from_f32(x).to_f32(),
         Rounding::Tf32 if !x.is_finite() => x,

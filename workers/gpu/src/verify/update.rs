@@ -17,8 +17,10 @@ use crate::{
         dense::{Dense, gradient, step_from},
         gather::{Batch, Gathered},
         lists::Term,
+        moments::Moments,
         squares::{squares, squares_of},
         update::{Beside, Latents, before_encoding, step},
+        weights::Weights,
     },
 };
 
@@ -228,11 +230,14 @@ fn seam(case: &Case) -> usize {
 
 /// The same on the card, each step at once or in halves.
 fn on_card<R: Runtime>(card: &Card<R>, case: &Case, data: &Data, in_halves: bool) -> Found {
-    let start = |i: usize| {
-        let zeros = vec![0.0f32; data.start[i].len()];
-        Parameter { value: card.upload(&data.start[i]), m: card.upload(&zeros), v: card.upload(&zeros) }
+    let value = |i: usize| card.upload(&data.start[i]);
+    let zeros = |i: usize| card.upload(&vec![0.0f32; data.start[i].len()]);
+    let weights = |i: usize| {
+        let moments = Moments::Floats { m: zeros(i), v: zeros(i) };
+        Weights { value: value(i), moments, rounded: None }
     };
-    let latents = Latents { w_enc: start(0), b_enc: start(1), w_dec: start(2) };
+    let b_enc = Parameter { value: value(1), m: zeros(1), v: zeros(1) };
+    let latents = Latents { w_enc: weights(0), b_enc, w_dec: weights(2) };
     // Between the rows of a part and the next part lies what nobody should read.
     let (part, mut stacked) = (case.rows + seam(case), Vec::new());
     let mut term = |(code, decoder, encoder, y): &Pairs| {
@@ -286,8 +291,13 @@ fn on_card<R: Runtime>(card: &Card<R>, case: &Case, data: &Data, in_halves: bool
         }
         through = gathered.through;
     }
-    let parts = |of: &Parameter| [&of.value, &of.m, &of.v].map(|part: &Floats| read(card, part));
-    let found = [&latents.w_enc, &latents.b_enc, &latents.w_dec].map(parts);
+    let parts = |of: &Weights| {
+        let (m, v) = of.moments.download(card).unwrap_or_default();
+        [read(card, &of.value), m, v]
+    };
+    let Parameter { value, m, v } = &latents.b_enc;
+    let b_enc = [value, m, v].map(|part: &Floats| read(card, part));
+    let found = [parts(&latents.w_enc), b_enc, parts(&latents.w_dec)];
     let [through, encoded, squares] = [through, encoded, measured].map(|part| read(card, &part));
     Found { latents: found, through, encoded, squares }
 }
