@@ -205,6 +205,7 @@ fn values_out_of_range_say_the_range() {
         ("runtime.workers=0", "runtime.workers", &["between 1 and 256"]),
         ("runtime.workers=9", "runtime.workers", &["only 8 lanes"]),
         ("runtime.device=tpu", "runtime.device", &["`tpu`", "valid: cpu, cuda:0"]),
+        ("runtime.moments=8bit", "runtime.moments", &["is for cards", "name a card in runtime.device"]),
         ("runtime.checkpoint_windows=0", "runtime.checkpoint_windows", &["between 1 and"]),
         ("name=a/b", "name", &["becomes part of paths"]),
         ("name=a\\b", "name", &["becomes part of paths"]),

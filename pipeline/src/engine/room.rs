@@ -64,25 +64,23 @@ impl Load<'_> {
         let fits = |load: &Load| load.most() <= memory;
         let halves = |load: Self| (1..8).map(move |by| Load { batch_rows: load.batch_rows >> by, ..load });
         let split = Some(Split::Latents);
-        let shared = |load: Self| (load.cards + 1..=CARDS).map(move |cards| Load { cards, split, ..load });
-        let rows = halves(self).find(fits).or_else(|| halves(eight).find(fits));
-        let cards = || shared(self).find(fits).or_else(|| shared(eight).find(fits));
-        let moments = Some(eight).filter(|eight| self.arithmetic.moments == MomentsIn::F32 && fits(eight));
-        [moments, rows, alone.then(cards).flatten()]
-            .into_iter()
-            .flatten()
-            .map(|load| self.told(&load))
-            .collect()
+        let more = if self.split == Some(Split::Rows) { self.cards } else { self.cards + 1 };
+        let shared = |load: Self| (more..=CARDS).map(move |cards| Load { cards, split, ..load });
+        let moments = Some(eight).filter(|eight| eight.arithmetic != self.arithmetic && fits(eight));
+        let with_eight = if moments.is_none() { Some(eight) } else { None };
+        let rows = halves(self).chain(with_eight.into_iter().flat_map(halves)).find(fits);
+        let cards = || shared(self).chain(with_eight.into_iter().flat_map(shared)).find(fits);
+        let found = [moments, rows, alone.then(cards).flatten()];
+        found.into_iter().flatten().map(|load| self.told(&load)).collect()
     }
 
     /// What another load has that this one has not.
     fn told(&self, other: &Load) -> String {
         let mut changes = Vec::new();
-        if other.cards != self.cards {
-            changes.push(format!(
-                "the latents shared out over {} cards (`runtime.device = \"cuda:*\"`)",
-                other.cards
-            ));
+        if (other.cards, other.split) != (self.cards, self.split) {
+            let how =
+                if self.split == Some(Split::Rows) { "split = \"latents\"" } else { "device = \"cuda:*\"" };
+            changes.push(format!("the latents shared out over {} cards (`runtime.{how}`)", other.cards));
         }
         if other.batch_rows != self.batch_rows {
             changes.push(format!("`plan.batch_rows = {}`", other.batch_rows));
@@ -169,7 +167,7 @@ mod tests {
         let size = size(1 << 20);
         let learners = [&size];
         let load = load(&learners);
-        let fits = load.that_fit(141 << 30, true);
+        let fits = load.that_fit(100 << 30, true);
         assert_eq!(fits.len(), 2, "{fits:?}");
         assert!(
             fits[0].contains("`runtime.moments = \"8bit\"`") && fits[1].contains("over 2 cards"),
@@ -178,7 +176,7 @@ mod tests {
         let plan =
             |bytes, memory_bytes, fits| CardPlan { name: "cuda:0".to_owned(), bytes, memory_bytes, fits };
         let notes = notes(&[
-            plan(load.most(), Some(141 << 30), fits),
+            plan(load.most(), Some(100 << 30), fits),
             plan(1 << 30, Some(141 << 30), Vec::new()),
             plan(1 << 50, None, Vec::new()),
             plan(1 << 50, Some(1 << 30), Vec::new()),
@@ -187,7 +185,7 @@ mod tests {
         assert!(notes[0].contains("it would fit with `runtime.moments"), "{notes:?}");
         assert!(notes[1].contains("take fewer latents"), "{notes:?}");
         // Several learners are not shared out, and each needs its own room.
-        assert_eq!(load.that_fit(141 << 30, false).len(), 1);
+        assert_eq!(load.that_fit(100 << 30, false).len(), 1);
         assert!(load.that_fit(1 << 30, true).is_empty());
     }
 
