@@ -243,7 +243,9 @@ fn moments_in_bytes_learn_as_well() {
         });
         other.load(&one.save()).unwrap();
         assert_eq!(other.save().to_bytes().unwrap(), one.save().to_bytes().unwrap(), "{}", spec.kind());
-        [&mut one, &mut other].map(|learner| step(&spec, &mut **learner, 5));
+        for learner in [&mut one, &mut other] {
+            step(&spec, &mut **learner, 5);
+        }
         assert_eq!(other.save().to_bytes().unwrap(), one.save().to_bytes().unwrap(), "{}", spec.kind());
     }
     assert_eq!(in_bytes.lost(), None);
