@@ -15,6 +15,7 @@ use crate::{
         by_latent::by_latent,
         codes::CodesOnCard,
         dense::{Dense, gradient, step_from},
+        factors::{Factors, Rounding},
         gather::{Batch, Gathered},
         lists::Term,
         moments::Moments,
@@ -72,9 +73,10 @@ pub(super) fn check<R: Runtime>(card: &Card<R>, report: &mut Report) {
         let Case { rows, n, d_in, d_out, terms, .. } = case;
         let shape = format!("rows {rows} n {n} d {d_in} {d_out} terms {}", terms.len());
         let data = Data::new(seed as u64 * 16, case);
-        let Found { latents: found, through, encoded, squares } = on_card(card, case, &data, false);
-        let again = on_card(card, case, &data, false).latents;
-        let Found { latents: in_halves, squares: squares_in_halves, .. } = on_card(card, case, &data, true);
+        let Found { latents: found, through, encoded, squares } = on_card(card, case, &data, false, false);
+        let again = on_card(card, case, &data, false, false).latents;
+        let Found { latents: in_halves, squares: squares_in_halves, .. } =
+            on_card(card, case, &data, true, false);
         let expected = data.slow(case);
         let bits = |numbers: &[f32]| numbers.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
         for (i, name) in ["w_enc", "b_enc", "w_dec"].into_iter().enumerate() {
@@ -89,6 +91,16 @@ pub(super) fn check<R: Runtime>(card: &Card<R>, report: &mut Report) {
                 report.equal("twice the same", shape.clone(), &bits(&again[i][j]), &bits(part));
                 report.equal("in halves the same", shape.clone(), &bits(&in_halves[i][j]), &bits(part));
             }
+        }
+        let [whole, halves] =
+            [false, true].map(|in_halves| on_card(card, case, &data, in_halves, true).latents);
+        for (whole, halves) in whole.into_iter().zip(halves) {
+            report.equal(
+                "narrow in halves the same",
+                shape.clone(),
+                &bits(&halves.concat()),
+                &bits(&whole.concat()),
+            );
         }
         report.close("through", shape.clone(), &through, &expected.through, TOLERANCE);
         report.equal("squares in halves the same", shape.clone(), &bits(&squares_in_halves), &bits(&squares));
@@ -228,16 +240,27 @@ fn seam(case: &Case) -> usize {
     case.rows % 3
 }
 
-/// The same on the card, each step at once or in halves.
-fn on_card<R: Runtime>(card: &Card<R>, case: &Case, data: &Data, in_halves: bool) -> Found {
+/// The same on the card, each step at once or in halves; `narrow` with moments in bytes and weights in bf16.
+fn on_card<R: Runtime>(card: &Card<R>, case: &Case, data: &Data, in_halves: bool, narrow: bool) -> Found {
     let value = |i: usize| card.upload(&data.start[i]);
     let zeros = |i: usize| card.upload(&vec![0.0f32; data.start[i].len()]);
-    let weights = |i: usize| {
-        let moments = Moments::Floats { m: zeros(i), v: zeros(i) };
-        Weights { value: value(i), moments, rounded: None }
-    };
     let b_enc = Parameter { value: value(1), m: zeros(1), v: zeros(1) };
-    let latents = Latents { w_enc: weights(0), b_enc, w_dec: weights(2) };
+    let weights = |i: usize, d: usize, bias| {
+        let (value, none) = (value(i), vec![0.0; data.start[i].len()]);
+        match narrow {
+            false => Weights { value, moments: Moments::floats(card, &none, &none), rounded: None },
+            true => Weights {
+                moments: Moments::bytes(card, &none, &none, d),
+                rounded: Some(Factors::of(card, Rounding::Bf16, &value, d, bias)),
+                value,
+            },
+        }
+    };
+    let latents = Latents {
+        w_enc: weights(0, case.d_in, Some(&b_enc.value)),
+        w_dec: weights(2, case.d_out, None),
+        b_enc,
+    };
     // Between the rows of a part and the next part lies what nobody should read.
     let (part, mut stacked) = (case.rows + seam(case), Vec::new());
     let mut term = |(code, decoder, encoder, y): &Pairs| {
