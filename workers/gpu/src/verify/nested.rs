@@ -40,7 +40,7 @@ pub(super) fn check<R: Runtime>(card: &Card<R>, report: &mut Report) {
         let (mut w_dec, on_w_dec) = on_card(card, seed + 4, n * d);
         let rounded = Factors::of(card, Rounding::Bf16, &on_w_dec, d, None);
         let mut atoms = Lines::Floats(&on_w_dec);
-        if seed % 32 > 0 {
+        if !seed.is_multiple_of(32) {
             atoms = Lines::Rounded(&rounded);
             w_dec.iter_mut().for_each(|w| *w = bf16::from_f32(*w).to_f32());
         }

@@ -58,7 +58,8 @@ fn changed<R: Runtime>(card: &Card<R>, report: &mut Report, (n, d): (usize, usiz
 
     let (first, weights) = (n / 3, floats(4, n));
     poison(card, &[(n - first) * d]);
-    let found = rows::weighted(card, Lines::Floats(&card.upload(&a)), d, (first, n - first), &card.upload(&weights));
+    let found =
+        rows::weighted(card, Lines::Floats(&card.upload(&a)), d, (first, n - first), &card.upload(&weights));
     let row = |row: usize| a[row * d..][..d].iter().map(move |v| (row, *v));
     let expected: Vec<f32> = (first..n).flat_map(row).map(|(row, v)| v * weights[row]).collect();
     report.equal("weighted", shape.clone(), &read(card, &found), &expected);
