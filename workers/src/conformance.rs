@@ -177,7 +177,8 @@ fn scales(spec: &Subject, scale: f32) -> Scales {
 }
 
 /// The columns a learner asks for: vectors are other rows of the same kind, labels 0 or 1, some missing.
-fn beside(spec: &Subject, number: u64) -> Vec<Vec<f32>> {
+/// The columns beside [`rows`] that a learner asks for.
+pub fn beside(spec: &Subject, number: u64) -> Vec<Vec<f32>> {
     let column = |(at, beside): (usize, &Beside)| match beside.role {
         Role::Target | Role::Gradient => rows(number + 100 * (at as u64 + 1)),
         Role::Label => {

@@ -77,7 +77,8 @@ pub(super) fn memory(
     plans
 }
 
-/// Parameters with two moments; rows, centred rows, target, residuals; all f32. What several cards divide is one or
+/// Parameters with two moments; rows, centred rows, target, residuals, and as they travel the rows of this
+/// step and of the next; all f32, which those that travel seldom are. What several cards divide is one or
 /// the other: where it is the latents, residuals on their way between cards are two more; where it is the rows, each
 /// card holds a gradient beside the parameters.
 fn on_card(job: &Job, size: &Size, cards: u64, split: Option<Split>) -> u64 {
@@ -88,7 +89,7 @@ fn on_card(job: &Job, size: &Size, cards: u64, split: Option<Split>) -> u64 {
         Some(Split::Latents) => (n.div_ceil(cards), batch, 3, residuals + 2),
         Some(Split::Rows) => (n, batch.div_ceil(cards), 4, residuals),
     };
-    copies * 4 * (d_in + d_out + 1) * latents + 4 * (2 * d_in + (1 + residuals) * d_out) * rows
+    copies * 4 * (d_in + d_out + 1) * latents + 4 * (4 * d_in + (1 + residuals) * d_out) * rows
 }
 
 /// Says of a card that will not do what would.

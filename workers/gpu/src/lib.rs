@@ -24,5 +24,6 @@ pub(crate) mod stack;
 pub mod text;
 pub mod together;
 pub mod verify;
+pub mod wire;
 
 pub use cubecl::Runtime;

@@ -4,15 +4,19 @@
 
 use std::{panic::catch_unwind, sync::Arc};
 
-use atomflow_gpu::{card::Card, learn};
+use atomflow_gpu::{card::Card, learn, wire::Arrived};
 use atomflow_workers::{
-    card::{self, Peer, Precision, Split},
+    card::{
+        self, Peer, Precision, Split,
+        wire::{Format, Outgoing, Sent},
+    },
     conformance::{self, step_of as step},
     learner::{ActivationBatch, DictLearner},
     state::LearnerState,
     variants::{LearnerSpec, registry},
 };
 use cubecl::wgpu::{WgpuDevice, WgpuRuntime};
+use half::{bf16, f16};
 
 /// With this variable at 1 a machine without a Vulkan device fails the tests.
 const WANTED: &str = "ATOMFLOW_TEST_VULKAN";
@@ -194,4 +198,85 @@ fn learners_keep_every_promise_on_two_cards() {
         }
         assert_eq!(two.lost(), None);
     }
+}
+
+/// Columns of a row, not in their order, and their scales.
+const COLUMNS: [std::ops::Range<usize>; 2] = [14..24, 0..14];
+const SCALES: [f32; 2] = [1.37, 0.21];
+
+/// Rows of a step as the data has them, for each way in which they can travel; the last one is of 16 bits but for one
+/// number.
+fn data(number: u64) -> [(Format, Vec<f32>); 4] {
+    let x = conformance::rows(number);
+    let of = |narrow: &dyn Fn(f32) -> f32| x.iter().map(|&v| narrow(v)).collect::<Vec<_>>();
+    let halves = of(&|v| f16::from_f32(v).to_f32());
+    let mut mixed = halves.clone();
+    mixed[x.len() / 2] = 0.1;
+    let uppers = of(&|v| bf16::from_f32(v).to_f32());
+    [(Format::F16, halves), (Format::Bf16, uppers), (Format::F32, x), (Format::F32, mixed)]
+}
+
+fn sent(card: &Arc<dyn card::Card>, x: &[f32], threads: &Threads) -> Sent {
+    let rows: Vec<&[f32]> = x.chunks_exact(D_IN).collect();
+    card.send(&Outgoing { rows: &rows, columns: &COLUMNS, scales: &SCALES }, threads)
+}
+
+/// The same rows as they come with a step.
+fn scaled(x: &[f32]) -> Vec<f32> {
+    let row = |row: &[f32]| {
+        let column = |(column, scale): (&std::ops::Range<usize>, f32)| {
+            row[column.clone()].iter().map(move |v| v * scale).collect::<Vec<_>>()
+        };
+        COLUMNS.iter().zip(SCALES).flat_map(column).collect::<Vec<_>>()
+    };
+    x.chunks_exact(D_IN).flat_map(row).collect()
+}
+
+/// Rows that went to the card before, while another step was going on and once for two learners: the very bytes of
+/// rows that come with their step, and nothing of them is read here.
+#[test]
+fn rows_that_go_ahead_change_no_byte() {
+    let (Some(one), Some(two)) = (card(), two()) else { return };
+    let threads = Threads::new(2).unwrap();
+    for (card, spec) in
+        [&one, &two].into_iter().flat_map(|card| kinds().into_iter().map(move |spec| (card, spec)))
+    {
+        for way in 0..4 {
+            let mut learners = [(); 3].map(|()| build(&spec, Some(card.clone())));
+            let mut ready = sent(card, &data(0)[way].1, &threads);
+            for number in 0..4 {
+                let (format, x) = &data(number)[way];
+                let (lanes, x) = ([0, x.len() / D_IN], scaled(x));
+                if let Some(arrived) = ready.0.downcast_ref::<Arrived>() {
+                    assert_eq!((arrived.format, arrived.len), (*format, x.len()));
+                }
+                let [here, there, beside] = &mut learners;
+                let a = here.step(&ActivationBatch::new(&x, &lanes));
+                ready = std::thread::scope(|scope| {
+                    let next = scope.spawn(|| sent(card, &data(number + 1)[way].1, &threads));
+                    for learner in [there, beside] {
+                        let b = learner.step(&ActivationBatch::new(&[], &lanes).with_sent(&ready));
+                        assert_eq!(a, b, "{} at step {number}", spec.kind());
+                    }
+                    next.join().unwrap()
+                });
+            }
+            let [here, there, beside] = learners.map(|learner| learner.save().to_bytes().unwrap());
+            assert!(here == there && here == beside, "{} way {way}", spec.kind());
+        }
+    }
+    assert_eq!((one.lost(), two.lost(), one.remark()), (None, None, None));
+}
+
+/// Rows that another card was sent are not taken for one's own.
+#[test]
+fn rows_of_another_card_are_refused() {
+    let (Some(card), threads) = (card(), Threads::new(1).unwrap()) else { return };
+    let mut learner = build(&kinds()[0], Some(card.clone()));
+    let foreign = Sent(Arc::new(()));
+    let report = learner.step(&ActivationBatch::new(&[], &[0, 96]).with_sent(&foreign));
+    assert!(!report.loss.is_finite());
+    assert_eq!(card.lost().as_deref(), Some("a batch of another card"));
+    // Nothing to send is nothing there.
+    assert_eq!(sent(&card, &[], &threads).0.downcast_ref::<Arrived>().unwrap().rows(), 0);
 }

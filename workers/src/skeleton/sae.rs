@@ -159,7 +159,7 @@ impl<V: SaeVariant> Sae<V> {
         };
         let other = (!std::ptr::eq(target, batch.x)).then_some(target);
         let scatter = match &self.card {
-            Some(there) => there.weights.begin(batch.x, other).about_mean,
+            Some(there) => there.weights.begin(batch.incoming(), other).about_mean,
             None => match batch.facts.filter(|_| other.is_none()) {
                 Some(facts) => facts.scatter,
                 None => BatchFacts::here(self.path, target, width, batch.lanes).scatter,

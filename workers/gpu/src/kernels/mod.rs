@@ -45,3 +45,4 @@ pub mod tensor_product;
 pub mod transpose;
 mod tree;
 pub mod update;
+pub mod widen;

@@ -21,6 +21,7 @@ mod rows;
 mod tensor_product;
 mod transpose;
 mod update;
+mod widen;
 
 use std::fmt::Debug;
 
@@ -83,6 +84,7 @@ pub fn all<R: Runtime>(card: &Card<R>) -> Report {
     by_latent::check(card, &mut report);
     adam::check(card, &mut report);
     update::check(card, &mut report);
+    widen::check(card, &mut report);
     report
 }
 
