@@ -55,7 +55,7 @@ fn scaled(rows: &Outgoing) -> Vec<f32> {
 pub struct Batch {
     /// How they see them.
     pub view: View,
-    /// Empty where all of them learn on cards.
+    /// Empty where none of them reads it.
     x: Vec<f32>,
     beside: Vec<Vec<f32>>,
     starts: Vec<usize>,
@@ -71,11 +71,14 @@ pub(crate) struct Watcher {
     pub(crate) learner: usize,
     view: View,
     card: Option<Arc<dyn Card>>,
+    /// Whether it reads rows here, wherever it learns.
+    reads: bool,
 }
 
 impl From<&Seat> for Watcher {
     fn from(seat: &Seat) -> Self {
-        Watcher { learner: seat.learner, view: seat.view.clone(), card: seat.card.clone() }
+        let reads = seat.card.is_none() || seat.dictionary.reads_rows();
+        Watcher { learner: seat.learner, view: seat.view.clone(), card: seat.card.clone(), reads }
     }
 }
 
@@ -124,9 +127,11 @@ fn batch(view: View, alike: &[&Watcher], lanes: &[LaneRows], step: usize, thread
         starts.push(rows.len());
     }
     let (mut x, mut facts) = (Vec::new(), None);
-    if alike.iter().any(|watcher| !watcher.on_card()) {
+    if alike.iter().any(|watcher| watcher.reads) {
         x = threads.install(|| scaled(&view.inputs(&rows)));
-        // Cards find out for themselves.
+    }
+    // Cards find out for themselves.
+    if alike.iter().any(|watcher| !watcher.on_card()) {
         facts = (!x.is_empty()).then(|| BatchFacts::of(&x, view.sight.d_in(), &starts, threads));
     }
     let mut sent: Vec<(Arc<dyn Card>, Sent)> = Vec::new();
@@ -146,7 +151,7 @@ mod tests {
     use super::*;
 
     fn of(view: View, lanes: &[LaneRows], step: usize) -> Batch {
-        let watcher = Watcher { learner: 0, view: view.clone(), card: None };
+        let watcher = Watcher { learner: 0, view: view.clone(), card: None, reads: true };
         batch(view, &[&watcher], lanes, step, &Threads::new(2).unwrap())
     }
 

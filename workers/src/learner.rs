@@ -20,7 +20,7 @@ use crate::{
 /// Rows of one step: the lanes of the plan, one after the other.
 #[derive(Debug, Clone, Copy)]
 pub struct ActivationBatch<'a> {
-    /// Scaled vectors, row-major `[rows, d_in]`; empty where all learners of the batch have them on cards.
+    /// Scaled vectors, row-major `[rows, d_in]`; empty where no learner of the batch reads them here.
     pub x: &'a [f32],
     /// The same on the card of the learner, if they went there before.
     pub sent: Option<&'a Sent>,
@@ -228,6 +228,10 @@ pub trait DictLearner: Send {
     fn d_in(&self) -> usize;
     /// Number of latents.
     fn n_latents(&self) -> usize;
+    /// Whether steps read [`ActivationBatch::x`] also where the rows are on the learner's card.
+    fn reads_rows(&self) -> bool {
+        true
+    }
     /// One update.
     fn step(&mut self, batch: &ActivationBatch) -> StepReport;
     /// The dictionary learned so far, for vectors that were multiplied by `scales` before learning.

@@ -66,6 +66,8 @@ impl Card for Keeps {
 struct Notes {
     seen: Arc<Mutex<Seen>>,
     card: Option<Arc<Keeps>>,
+    /// Whether it reads rows here, too.
+    reads: bool,
 }
 
 impl Notes {
@@ -86,10 +88,14 @@ impl DictLearner for Notes {
     fn n_latents(&self) -> usize {
         1
     }
+    fn reads_rows(&self) -> bool {
+        self.reads
+    }
     fn step(&mut self, batch: &ActivationBatch) -> StepReport {
+        assert_eq!(batch.sent.is_some(), self.card.is_some());
         let there = batch.sent.map(|sent| sent.0.downcast_ref::<Vec<f32>>().unwrap());
-        assert!(there.is_none() || batch.x.is_empty(), "rows are not wanted twice");
         let x = there.map_or(batch.x, |x| &x[..]);
+        assert_eq!(batch.x, if self.reads { x } else { &[] });
         lock(&self.seen).push((x.to_vec(), batch.lanes.to_vec()));
         self.wait_for_the_next();
         StepReport { rows: batch.rows() as u64, ..StepReport::default() }
@@ -141,12 +147,16 @@ fn lanes(plan: &Plan, window: u64) -> Vec<LaneRows> {
 }
 
 /// Runs learners on `cards` through the whole plan; what each saw, and how it ended.
-fn run(cards: &[Option<Arc<Keeps>>], stop_at: Option<u64>) -> (Vec<Seen>, Result<()>, Vec<WindowReport>) {
+fn run(
+    cards: &[Option<Arc<Keeps>>],
+    reads: bool,
+    stop_at: Option<u64>,
+) -> (Vec<Seen>, Result<()>, Vec<WindowReport>) {
     // One more thread than learners that wait: somebody has to convert.
     let (plan, threads, stop) = (plan(), Threads::new(3).unwrap(), Stop::default());
     let (mut notes, mut seats) = (Vec::new(), Vec::new());
     for (learner, card) in cards.iter().enumerate() {
-        let dictionary = Notes { seen: Arc::default(), card: card.clone() };
+        let dictionary = Notes { seen: Arc::default(), card: card.clone(), reads };
         notes.push(Arc::clone(&dictionary.seen));
         seats.push(Seat {
             learner,
@@ -193,10 +203,10 @@ fn run(cards: &[Option<Arc<Keeps>>], stop_at: Option<u64>) -> (Vec<Seen>, Result
 #[test]
 fn a_step_on_a_card_sees_what_one_on_the_cpu_sees() {
     let card: Arc<Keeps> = Arc::default();
-    let (here, ended, reports) = run(&[None], None);
+    let (here, ended, reports) = run(&[None], true, None);
     ended.unwrap();
     assert_eq!(here[0].len(), all_steps());
-    let (both, ended, on_card) = run(&[Some(Arc::clone(&card)), Some(Arc::clone(&card))], None);
+    let (both, ended, on_card) = run(&[Some(Arc::clone(&card)), Some(Arc::clone(&card))], false, None);
     ended.unwrap();
     assert!(both.iter().all(|seen| *seen == here[0]));
     let what = |reports: &[WindowReport]| reports.iter().map(|r| (r.window, r.step)).collect::<Vec<_>>();
@@ -209,7 +219,7 @@ fn a_step_on_a_card_sees_what_one_on_the_cpu_sees() {
 
 #[test]
 fn a_run_that_stops_ends_whoever_is_ahead() {
-    let (seen, ended, reports) = run(&[Some(Arc::default())], Some(2));
+    let (seen, ended, reports) = run(&[Some(Arc::default())], true, Some(2));
     assert_eq!(ended.unwrap_err().kind, Kind::Retry);
     let steps: u64 = plan().windows[1..3].iter().map(|window| window.steps).sum();
     assert_eq!((reports.len(), seen[0].len() as u64), (2, steps));
@@ -218,7 +228,7 @@ fn a_run_that_stops_ends_whoever_is_ahead() {
 #[test]
 fn a_card_that_is_lost_while_rows_go_up_ends_the_run() {
     let card = Keeps { lost: Some(3), ..Keeps::default() };
-    let (seen, ended, _) = run(&[Some(Arc::new(card))], None);
+    let (seen, ended, _) = run(&[Some(Arc::new(card))], false, None);
     let error = ended.unwrap_err();
     assert!(error.kind == Kind::Retry && error.message().contains("fell off the bus"), "{error}");
     // The step that went on while the fourth batch went up, and found it gone.

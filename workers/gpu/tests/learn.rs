@@ -243,6 +243,7 @@ fn rows_that_go_ahead_change_no_byte() {
     {
         for way in 0..4 {
             let mut learners = [(); 3].map(|()| build(&spec, Some(card.clone())));
+            assert!(!learners[0].reads_rows() && build(&spec, None).reads_rows());
             let mut ready = sent(card, &data(0)[way].1, &threads);
             for number in 0..4 {
                 let (format, x) = &data(number)[way];
