@@ -14,9 +14,7 @@ use rayon::prelude::*;
 
 use super::{
     Against, CardGradient, CardNested, CardResidual, CardRows, CardTerm, Matrix, OnCard, Peer, Scatter,
-    cluster::sent_to,
-    pairs::largest_of_batch,
-    wire::Incoming,
+    cluster::sent_to, pairs::largest_of_batch, wire::Incoming,
 };
 use crate::{
     codes::Codes,
