@@ -202,9 +202,15 @@ fn learners_keep_every_promise_on_two_cards() {
     }
 }
 
-/// Columns of a row, not in their order, and their scales.
+/// Columns of a row, not in their order.
 const COLUMNS: [std::ops::Range<usize>; 2] = [14..24, 0..14];
-const SCALES: [f32; 2] = [1.37, 0.21];
+/// Beyond the exponents of f16.
+const FAR: f32 = (1u64 << 40) as f32;
+
+/// What the columns are multiplied by.
+fn scales(way: usize) -> [f32; 2] {
+    [1.37, 0.21].map(|scale| if way == 1 { scale * FAR } else { scale })
+}
 
 /// Rows of a step as the data has them, for each way in which they can travel; the last one is of 16 bits but for one
 /// number.
@@ -214,22 +220,22 @@ fn data(number: u64) -> [(Format, Vec<f32>); 4] {
     let halves = of(&|v| f16::from_f32(v).to_f32());
     let mut mixed = halves.clone();
     mixed[x.len() / 2] = 0.1;
-    let uppers = of(&|v| bf16::from_f32(v).to_f32());
+    let uppers = of(&|v| bf16::from_f32(v).to_f32() / FAR);
     [(Format::F16, halves), (Format::Bf16, uppers), (Format::F32, x), (Format::F32, mixed)]
 }
 
-fn sent(card: &Arc<dyn card::Card>, x: &[f32], threads: &Threads) -> Sent {
+fn sent(card: &Arc<dyn card::Card>, x: &[f32], scales: &[f32], threads: &Threads) -> Sent {
     let rows: Vec<&[f32]> = x.chunks_exact(D_IN).collect();
-    card.send(&Outgoing { rows: &rows, columns: &COLUMNS, scales: &SCALES }, threads)
+    card.send(&Outgoing { rows: &rows, columns: &COLUMNS, scales }, threads)
 }
 
 /// The same rows as they come with a step.
-fn scaled(x: &[f32]) -> Vec<f32> {
+fn scaled(x: &[f32], scales: [f32; 2]) -> Vec<f32> {
     let row = |row: &[f32]| {
         let column = |(column, scale): (&std::ops::Range<usize>, f32)| {
             row[column.clone()].iter().map(move |v| v * scale).collect::<Vec<_>>()
         };
-        COLUMNS.iter().zip(SCALES).flat_map(column).collect::<Vec<_>>()
+        COLUMNS.iter().zip(scales).flat_map(column).collect::<Vec<_>>()
     };
     x.chunks_exact(D_IN).flat_map(row).collect()
 }
@@ -237,19 +243,19 @@ fn scaled(x: &[f32]) -> Vec<f32> {
 /// Rows that went to the card before, while another step was going on and once for two learners: the very bytes of
 /// rows that come with their step.
 fn go_ahead(card: &Arc<dyn card::Card>, spec: &LearnerSpec, way: usize) {
-    let threads = Threads::new(2).unwrap();
+    let (threads, scales) = (Threads::new(2).unwrap(), scales(way));
     let mut learners = [(); 3].map(|()| build(spec, Some(card.clone())));
-    let mut ready = sent(card, &data(0)[way].1, &threads);
+    let mut ready = sent(card, &data(0)[way].1, &scales, &threads);
     for number in 0..4 {
         let (format, x) = &data(number)[way];
-        let (lanes, x, columns) = ([0, x.len() / D_IN], scaled(x), conformance::beside(spec, number));
+        let (lanes, x, columns) = ([0, x.len() / D_IN], scaled(x, scales), conformance::beside(spec, number));
         if let Some(arrived) = ready.0.downcast_ref::<Arrived>() {
             assert_eq!((arrived.format, arrived.len), (*format, x.len()));
         }
         let [here, there, beside] = &mut learners;
         let a = here.step(&ActivationBatch::new(&x, &lanes).with_beside(&columns));
         ready = std::thread::scope(|scope| {
-            let next = scope.spawn(|| sent(card, &data(number + 1)[way].1, &threads));
+            let next = scope.spawn(|| sent(card, &data(number + 1)[way].1, &scales, &threads));
             for learner in [there, beside] {
                 // Nothing of them is read here, unless the learner says so.
                 let x = if learner.reads_rows() { &x[..] } else { &[] };
@@ -297,5 +303,5 @@ fn rows_of_another_card_are_refused() {
     assert!(!report.loss.is_finite());
     assert_eq!(card.lost().as_deref(), Some("a batch of another card"));
     // Nothing to send is nothing there.
-    assert_eq!(sent(&card, &[], &threads).0.downcast_ref::<Arrived>().unwrap().rows(), 0);
+    assert_eq!(sent(&card, &[], &scales(0), &threads).0.downcast_ref::<Arrived>().unwrap().rows(), 0);
 }
