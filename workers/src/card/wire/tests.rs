@@ -8,7 +8,8 @@ use super::*;
 /// `x` as rows of `width` that go whole, at one scale.
 fn written(x: &[f32], width: usize, scale: f32, format: Format) -> Option<Vec<u32>> {
     let rows: Vec<&[f32]> = x.chunks_exact(width).collect();
-    let outgoing = Outgoing { rows: &rows, columns: std::slice::from_ref(&(0..width)), scales: &[scale] };
+    let columns = 0..width;
+    let outgoing = Outgoing { rows: &rows, columns: std::slice::from_ref(&columns), scales: &[scale] };
     let mut words = vec![0; format.words(x.len())];
     outgoing.write(format, &mut words).then_some(words)
 }
