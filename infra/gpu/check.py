@@ -321,7 +321,8 @@ class Check:
         self.found["bench"].append(figures)
         return (
             f"encode {figures['encode_s'] * 1e3:.2f} ms, {figures['encode_tflops']:.0f} TFLOP/s; "
-            f"step {figures['step_s'] * 1e3:.2f} ms, {figures['tokens_per_s'] / 1e6:.2f} M tokens/s"
+            f"step {figures['step_s'] * 1e3:.2f} ms, {figures['tokens_per_s'] / 1e6:.2f} M tokens/s; "
+            f"rows up {figures['rows_up_gb_per_s']:.1f} GB/s"
         )
 
     def baselines(self, d, n, precision):

@@ -82,6 +82,7 @@ mod tests {
             tables: [("features".to_owned(), "out/tables/features".to_owned())].into(),
             dictionary: "out/dictionary".to_owned(),
             metrics: atomflow_pipeline::run::Metrics::default(),
+            wait_share: None,
             learners: Vec::new(),
         };
         let text = done(&outcome).unwrap();

@@ -21,13 +21,14 @@ pub fn outcome(outcome: &Outcome, rows: &BTreeMap<String, u64>) -> String {
         "\nRun {} is {}.\n\n{}\n{}\n{}",
         outcome.run,
         if several { several::ended(&outcome.learners) } else { "done".to_owned() },
-        if several { several::quality(outcome) } else { quality(&outcome.metrics) },
+        if several { several::quality(outcome) } else { quality(outcome) },
         made(outcome, rows),
         questions(outcome),
     )
 }
 
-fn quality(m: &Metrics) -> String {
+fn quality(outcome: &Outcome) -> String {
+    let m = &outcome.metrics;
     let mut figures = vec![
         (
             "held-out FVU",
@@ -46,6 +47,7 @@ fn quality(m: &Metrics) -> String {
         ("tokens", human::count(m.tokens), "rows learned from, over all passes"),
         ("time", human::duration(m.seconds), "of this process"),
     ];
+    figures.extend(outcome.wait_share.map(|share| ("waiting", human::percent(share), WAITING)));
     let compared = m.amortisation.as_ref().map(|a| (known(a.gap, human::ratio), compared(m, a)));
     if let Some((gap, compared)) = &compared {
         figures.insert(4, ("gap", gap.clone(), compared));
@@ -55,6 +57,9 @@ fn quality(m: &Metrics) -> String {
     let rows: Vec<_> = figures.into_iter().map(row).collect();
     format!("How good it is\n{}", aligned(&rows))
 }
+
+/// What [`Outcome::wait_share`] is.
+const WAITING: &str = "of the time of training there was nothing to compute: rows were on their way";
 
 /// The encoder beside the coder that took its place, on held-out rows.
 fn compared(m: &Metrics, a: &Amortisation) -> String {

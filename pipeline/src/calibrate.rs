@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, seat::View, sight::Sight};
+use crate::{Error, Result, batch::View, sight::Sight};
 
 /// `[normalize]`: how vectors are scaled before learning. The constant is estimated on a first
 /// sample of kept rows, stored with the run and folded into the exported weights.

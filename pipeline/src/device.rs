@@ -12,16 +12,18 @@ use std::{
 };
 
 use atomflow_workers::threads::Threads;
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Sender, TrySendError, bounded};
 use rayon::prelude::*;
 
 use crate::{
     Error, Result,
+    batch::{Batch, Watcher},
     error::Kind,
     failures::Failures,
+    feed::{Batches, Feed},
     operators::shuffle::LaneRows,
     plan::Plan,
-    seat::{Batch, Seat, batches},
+    seat::Seat,
     stop::Stop,
 };
 
@@ -60,7 +62,7 @@ pub struct WindowReport {
     pub window: u64,
     /// Steps done since the run began.
     pub step: u64,
-    /// How long the thread waited for rows since it began.
+    /// How long the thread had nothing to compute since it began: no batch was ready, on its card where there is one.
     pub waited: Duration,
     /// How long it has run.
     pub elapsed: Duration,
@@ -101,10 +103,21 @@ impl Device {
     pub fn start(work: Work) -> Result<(Self, DeviceHandle)> {
         let (sender, lanes) = bounded(work.plan.lanes * (WINDOWS_AHEAD as usize + 1));
         let done = Arc::new(AtomicU64::new(work.first_window));
-        let mut running =
-            Running { work, lanes, done: Arc::clone(&done), waited: Duration::ZERO, began: Instant::now() };
+        let feed = Feed {
+            lanes,
+            early: BTreeMap::new(),
+            watchers: work.seats.iter().map(Watcher::from).collect(),
+            failures: work.failures.clone(),
+            threads: work.threads.clone(),
+            plan: Arc::clone(&work.plan),
+            stop: work.stop.clone(),
+            next: (work.first_window, 0),
+            window: Vec::new(),
+            waited: Duration::ZERO,
+        };
+        let mut running = Running { work, done: Arc::clone(&done), began: Instant::now() };
         let run = move || {
-            running.windows();
+            running.all(feed);
             running.work.seats
         };
         let thread = std::thread::Builder::new().name("device".to_owned()).spawn(run);
@@ -123,18 +136,32 @@ impl Device {
 
 struct Running {
     work: Work,
-    lanes: Receiver<LaneRows>,
     done: Arc<AtomicU64>,
-    waited: Duration,
     began: Instant,
 }
 
 impl Running {
-    fn windows(&mut self) {
-        let mut early: BTreeMap<u64, Vec<LaneRows>> = BTreeMap::new();
+    fn all(&mut self, feed: Feed) {
+        if !feed.for_cards() {
+            return self.windows(Batches::Own(Box::new(feed)));
+        }
+        let (sender, ready) = bounded(0);
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("feed".to_owned());
+            match thread.spawn_scoped(scope, move || feed.run(&sender)) {
+                Ok(_) => self.windows(Batches::Ahead { ready, waited: Duration::ZERO }),
+                Err(e) => {
+                    self.work
+                        .stop
+                        .fail(Error::retry(format!("cannot start the thread that prepares batches: {e}")));
+                }
+            }
+        });
+    }
+
+    fn windows(&mut self, mut batches: Batches) {
         for window in self.work.first_window..self.work.plan.windows.len() as u64 {
-            let Some(lanes) = self.collect(window, &mut early) else { return };
-            let report = self.window(window, &lanes);
+            let Some(report) = self.window(window, &mut batches) else { return };
             if self.work.stop.is_set() {
                 // Nothing is kept of a window that was broken off.
                 return;
@@ -147,43 +174,22 @@ impl Running {
         }
     }
 
-    /// All lanes of `window`, in lane order; `None` when the run stops. Lanes are stashed by their
-    /// window, never counted: a fast worker's next window may arrive before a slow worker's this one.
-    fn collect(&mut self, window: u64, early: &mut BTreeMap<u64, Vec<LaneRows>>) -> Option<Vec<LaneRows>> {
-        let (since, stop) = (Instant::now(), &self.work.stop);
-        if stop.is_set() {
-            return None;
-        }
-        while early.get(&window).map_or(0, Vec::len) < self.work.plan.lanes {
-            match self.lanes.recv_timeout(Duration::from_millis(100)) {
-                _ if stop.is_set() => return None,
-                Ok(lane) => early.entry(lane.window).or_default().push(lane),
-                Err(crossbeam_channel::RecvTimeoutError::Timeout) => {}
-                Err(crossbeam_channel::RecvTimeoutError::Disconnected) => return None,
-            }
-        }
-        self.waited += since.elapsed();
-        let mut lanes = early.remove(&window)?;
-        lanes.sort_unstable_by_key(|lane| lane.lane);
-        Some(lanes)
-    }
-
-    fn window(&mut self, window: u64, lanes: &[LaneRows]) -> WindowReport {
+    /// `None` when the run stops.
+    fn window(&mut self, window: u64, batches: &mut Batches) -> Option<WindowReport> {
         let Work { seats, failures, threads, plan, stop, .. } = &mut self.work;
         let planned = &plan.windows[usize::try_from(window).unwrap_or(usize::MAX)];
         seats.iter_mut().for_each(Seat::open);
-        for step in 0..usize::try_from(planned.steps).unwrap_or(0) {
+        for step in 0..planned.steps {
             if stop.is_set() {
-                break;
+                return None;
             }
+            let batches = batches.next()?;
             let mut live: Vec<&mut Seat> = seats.iter_mut().filter(|s| !failures.has(s.learner)).collect();
-            let batches = batches(&live, lanes, step, threads);
-            let work =
-                Step { number: planned.first_step + step as u64 + 1, batches: &batches, failures, stop };
+            let work = Step { number: planned.first_step + step + 1, batches: &batches, failures, stop };
             work.all(&mut live, threads);
         }
-        let (waited, elapsed) = (self.waited, self.began.elapsed());
-        WindowReport { window, step: planned.first_step + planned.steps, waited, elapsed }
+        let (waited, elapsed) = (batches.waited(), self.began.elapsed());
+        Some(WindowReport { window, step: planned.first_step + planned.steps, waited, elapsed })
     }
 }
 

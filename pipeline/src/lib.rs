@@ -8,6 +8,7 @@
 //!
 //! Async lives in [`source`] and [`sink`] alone; timely and differential are named only in this crate.
 
+pub mod batch;
 pub mod calibrate;
 pub mod chooser;
 pub mod convert;
@@ -15,6 +16,7 @@ pub mod device;
 mod engine;
 pub mod error;
 pub mod failures;
+mod feed;
 mod flow;
 pub mod graph;
 pub mod learners;

@@ -118,7 +118,7 @@ impl PlanSpec {
         check((0.0..=0.9).contains(&self.heldout), "heldout", "must be between 0 and 0.9")
     }
 
-    fn windows(&self, rows_of: &[Vec<u64>], seed: u64) -> Vec<Window> {
+    pub(crate) fn windows(&self, rows_of: &[Vec<u64>], seed: u64) -> Vec<Window> {
         let mut windows: Vec<Window> = Vec::new();
         for pass in 0..self.passes as u64 {
             let mut open: Option<Window> = None;

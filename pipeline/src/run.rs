@@ -138,7 +138,7 @@ pub struct TrainProgress {
     pub rows_per_s: f64,
     /// Bytes fetched per second, in GB.
     pub gb_per_s: f64,
-    /// Share of the time the learner waited for data.
+    /// Share of the time there was nothing to compute: rows were not there yet, on the card where steps run on one.
     pub wait_share: f64,
     /// FVU of the last window, before each step (prequential). Of several learners, the lowest.
     pub fvu: f64,
@@ -222,6 +222,10 @@ pub struct Outcome {
     pub dictionary: String,
     /// How good it is. Of several learners, what they have in common: tokens and seconds.
     pub metrics: Metrics,
+    /// Share of the time of training in this process that there was nothing to compute: rows were not there yet, on
+    /// the card where steps run on one. `None` if this process did not train.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_share: Option<f64>,
     /// Where there are several: each, in the order of the spec.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub learners: Vec<LearnerOutcome>,

@@ -1,68 +1,18 @@
 //! One learner while it learns: which part of a row it sees, at which scale, and what its window came to.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use atomflow_workers::{
     card::Card,
-    learner::{ActivationBatch, BatchFacts, DictLearner, Scales, StepReport},
+    learner::{DictLearner, StepReport},
     skeleton::outside::Outside,
-    threads::Threads,
 };
-use rayon::prelude::*;
 
-use crate::{Error, Result, chooser::Hold, operators::shuffle::LaneRows, sight::Sight};
-
-/// What a learner sees of a row: some of its values, multiplied by a constant per column.
-#[derive(Debug, Clone, PartialEq)]
-pub struct View {
-    /// Its values among those of a row.
-    pub sight: Sight,
-    /// What they are multiplied by.
-    pub scales: Scales,
-}
-
-impl View {
-    /// What is seen of `rows`: the inputs one after the other, `[rows, d_in]`, and each column beside
-    /// them, `[rows, width]`.
-    pub(crate) fn of(&self, rows: &[&[f32]]) -> (Vec<f32>, Vec<Vec<f32>>) {
-        let inputs: Vec<Scaled> = self.sight.inputs.iter().zip(&self.scales.inputs).collect();
-        let beside = self.sight.beside.iter().zip(&self.scales.beside);
-        let beside = beside.map(|((column, _), scale)| scaled(rows, &[(column, scale)])).collect();
-        (scaled(rows, &inputs), beside)
-    }
-}
-
-/// Some values of a row, and what they are multiplied by.
-type Scaled<'a> = (&'a Range<usize>, &'a f32);
-
-/// These columns of `rows` beside each other. On all threads: every other one waits for the step's rows.
-fn scaled(rows: &[&[f32]], columns: &[Scaled]) -> Vec<f32> {
-    let width: usize = columns.iter().map(|(column, _)| column.len()).sum();
-    let mut x = vec![0.0; rows.len() * width];
-    x.par_chunks_mut(width.max(1)).zip(rows).with_min_len(CHUNK_ROWS).for_each(|(mut out, row)| {
-        for (column, scale) in columns {
-            let (here, rest) = out.split_at_mut(column.len());
-            here.iter_mut().zip(&row[(*column).clone()]).for_each(|(out, v)| *out = v * *scale);
-            out = rest;
-        }
-    });
-    x
-}
-
-/// Rows that a thread takes at once.
-const CHUNK_ROWS: usize = 256;
-
-/// The rows of one step as some learners see them.
-#[derive(Debug)]
-pub struct Batch {
-    /// How they see them.
-    pub view: View,
-    x: Vec<f32>,
-    beside: Vec<Vec<f32>>,
-    starts: Vec<usize>,
-    /// What several learners would otherwise each work out.
-    facts: Option<BatchFacts>,
-}
+use crate::{
+    Error, Result,
+    batch::{Batch, View},
+    chooser::Hold,
+};
 
 /// A learner on the device thread.
 pub struct Seat {
@@ -104,7 +54,7 @@ impl Seat {
     /// # Errors
     /// The loss is not finite: whatever is learned from here on means nothing.
     pub(crate) fn step(&mut self, batch: &Batch, number: u64) -> Result<()> {
-        let rows = batch.rows();
+        let rows = batch.rows(self.card.as_ref());
         let report = match self.card {
             None => self.hold.run(rows.rows(), || self.dictionary.step(&rows)),
             Some(_) => self.dictionary.step(&rows),
@@ -159,83 +109,25 @@ impl Seat {
     }
 }
 
-impl Batch {
-    fn rows(&self) -> ActivationBatch<'_> {
-        let rows = ActivationBatch::new(&self.x, &self.starts).with_beside(&self.beside);
-        self.facts.map_or(rows, |facts| rows.with_facts(facts))
-    }
-
-    /// Works out what all learners of this batch ask for.
-    fn study(&mut self, threads: &Threads) {
-        if !self.x.is_empty() {
-            self.facts = Some(BatchFacts::of(&self.x, self.view.sight.d_in(), &self.starts, threads));
-        }
-    }
-}
-
-/// Step `step` of every lane, once for each way in which learners see it.
-pub(crate) fn batches(seats: &[&mut Seat], lanes: &[LaneRows], step: usize, threads: &Threads) -> Vec<Batch> {
-    let mut batches: Vec<Batch> = Vec::new();
-    for seat in seats {
-        if batches.iter().all(|batch| batch.view != seat.view) {
-            let mut batch = threads.install(|| batch(seat.view.clone(), lanes, step));
-            // Cards find out for themselves.
-            if seats.iter().any(|other| other.card.is_none() && other.view == batch.view) {
-                batch.study(threads);
-            }
-            batches.push(batch);
-        }
-    }
-    batches
-}
-
-/// Step `step` of every lane, one after the other, and where each lane starts.
-fn batch(view: View, lanes: &[LaneRows], step: usize) -> Batch {
-    let (width, mut starts, mut rows) = (view.sight.width, vec![0], Vec::new());
-    for lane in lanes {
-        let here = lane.starts[step] * width..lane.starts[step + 1] * width;
-        rows.extend(lane.x[here].chunks_exact(width));
-        starts.push(rows.len());
-    }
-    let (x, beside) = view.of(&rows);
-    Batch { view, x, beside, starts, facts: None }
-}
-
 #[cfg(test)]
 mod tests {
     use atomflow_workers::{
-        card::{Arithmetic, Encodes, OnCard},
-        learner::{Dictionary, Mismatch, Role},
+        card::{
+            Arithmetic, Encodes, OnCard,
+            wire::{Outgoing, Sent},
+        },
+        learner::{ActivationBatch, Dictionary, Mismatch, Scales},
         skeleton::{FrozenParameters, Inference, parameters::Parameters},
         state::LearnerState,
+        threads::Threads,
     };
 
     use super::*;
-
-    #[test]
-    fn a_view_takes_its_column_and_scale() {
-        let x = (0..12u8).map(f32::from).collect();
-        let lanes = [LaneRows { window: 0, lane: 0, x, starts: vec![0, 1, 4] }];
-        let sight = Sight::one(3, 1..3);
-        let batch = batch(View { sight, scales: Scales::of(2.0) }, &lanes, 1);
-        assert_eq!(batch.x, [8.0, 10.0, 14.0, 16.0, 20.0, 22.0]);
-        assert_eq!(batch.starts, [0, 3]);
-    }
-
-    /// Inputs one after the other, each at its scale, and what is beside them apart.
-    #[test]
-    fn a_view_of_several_columns() {
-        let x = vec![1.0, 2.0, 3.0, f32::NAN, 5.0, 6.0, 7.0, 0.0];
-        let lanes = [LaneRows { window: 0, lane: 0, x, starts: vec![0, 2] }];
-        let beside = vec![(1..2, Role::Target), (3..4, Role::Label)];
-        let sight = Sight { width: 4, inputs: vec![2..3, 0..1], beside };
-        let scales = Scales { inputs: vec![2.0, 10.0], beside: vec![0.5, 1.0] };
-        let batch = batch(View { sight, scales }, &lanes, 0);
-        let rows = batch.rows();
-        assert_eq!((rows.x, rows.rows()), (&[6.0, 10.0, 14.0, 50.0][..], 2));
-        assert_eq!(rows.beside[0], [1.0, 3.0]);
-        assert!(rows.beside[1][0].is_nan() && rows.beside[1][1] == 0.0);
-    }
+    use crate::{
+        batch::{Watcher, batches},
+        operators::shuffle::LaneRows,
+        sight::Sight,
+    };
 
     /// A learner whose steps end well, whatever they are given.
     struct Content;
@@ -278,6 +170,9 @@ mod tests {
         fn dictionary(&self, _: &FrozenParameters, _: &Inference) -> Option<Box<dyn Encodes>> {
             None
         }
+        fn send(&self, _: &Outgoing, _: &Threads) -> Sent {
+            Sent(Arc::new(()))
+        }
         fn copy(&self, _: usize) {}
         fn multiply(&self, _: usize) {}
         fn lost(&self) -> Option<String> {
@@ -290,19 +185,23 @@ mod tests {
     fn a_step_on_a_card_that_is_gone_is_told() {
         let lanes = [LaneRows { window: 0, lane: 0, x: vec![1.0; 4], starts: vec![0, 2] }];
         let view = View { sight: Sight::one(2, 0..2), scales: Scales::of(1.0) };
-        let batch = batch(view.clone(), &lanes, 0);
+        let threads = Threads::new(1).unwrap();
         let seat = |card| Seat {
             learner: 0,
             view: view.clone(),
             sums: StepReport::default(),
             field: "learner".to_owned(),
             dictionary: Box::new(Content),
-            hold: Hold::new(&Threads::new(1).unwrap()),
+            hold: Hold::new(&threads),
             card,
             outside: None,
         };
-        assert!(seat(None).step(&batch, 1).is_ok());
-        let error = seat(Some(Arc::new(Gone) as _)).step(&batch, 1).unwrap_err();
+        let step = |mut seat: Seat| {
+            let watcher = Watcher::from(&seat);
+            seat.step(&batches(&[&watcher], &lanes, 0, &threads)[0], 1)
+        };
+        assert!(step(seat(None)).is_ok());
+        let error = step(seat(Some(Arc::new(Gone) as _))).unwrap_err();
         assert_eq!(error.kind, crate::error::Kind::Retry);
         assert!(error.message().contains("fell off the bus"), "{error}");
     }

@@ -98,8 +98,13 @@ const WORDS: &[(&str, &str, &[&str], &str)] = &[
     (
         "workers/gpu",
         "cudarc",
-        &["workers/gpu/src/cuda/needs.rs", "workers/gpu/src/cuda/probe.rs", "workers/gpu/src/text/nvrtc.rs"],
-        "one file asks the driver",
+        &[
+            "workers/gpu/src/cuda/needs.rs",
+            "workers/gpu/src/cuda/pinned.rs",
+            "workers/gpu/src/cuda/probe.rs",
+            "workers/gpu/src/text/nvrtc.rs",
+        ],
+        "what lies below CUDA stands in one folder",
     ),
     ("pipeline", "unsafe ", &[], "unsafe stands in workers only"),
     ("jobs", "unsafe ", &[], "unsafe stands in workers only"),

@@ -177,7 +177,7 @@ fn scales(spec: &Subject, scale: f32) -> Scales {
 }
 
 /// The columns a learner asks for: vectors are other rows of the same kind, labels 0 or 1, some missing.
-fn beside(spec: &Subject, number: u64) -> Vec<Vec<f32>> {
+pub fn beside(spec: &LearnerSpec, number: u64) -> Vec<Vec<f32>> {
     let column = |(at, beside): (usize, &Beside)| match beside.role {
         Role::Target | Role::Gradient => rows(number + 100 * (at as u64 + 1)),
         Role::Label => {

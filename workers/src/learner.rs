@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    card::Card,
+    card::{
+        Card,
+        wire::{Incoming, Sent},
+    },
     codes::Codes,
     export::ExportedFile,
     kernels::{Path, lanes},
@@ -17,8 +20,10 @@ use crate::{
 /// Rows of one step: the lanes of the plan, one after the other.
 #[derive(Debug, Clone, Copy)]
 pub struct ActivationBatch<'a> {
-    /// Scaled vectors, row-major `[rows, d_in]`.
+    /// Scaled vectors, row-major `[rows, d_in]`; empty where no learner of the batch reads them here.
     pub x: &'a [f32],
+    /// The same on the card of the learner, if they went there before.
+    pub sent: Option<&'a Sent>,
     /// First row of each lane, then the number of rows: `lanes + 1` ascending positions.
     pub lanes: &'a [usize],
     /// What somebody has worked out already; a learner works out the rest.
@@ -50,7 +55,7 @@ impl BatchFacts {
 impl<'a> ActivationBatch<'a> {
     /// Rows and lanes; nothing is known about them yet.
     pub fn new(x: &'a [f32], lanes: &'a [usize]) -> Self {
-        ActivationBatch { x, lanes, facts: None, beside: &[] }
+        ActivationBatch { x, sent: None, lanes, facts: None, beside: &[] }
     }
 
     /// The same with the columns that the learner asked for.
@@ -61,6 +66,16 @@ impl<'a> ActivationBatch<'a> {
     /// The same with facts that [`BatchFacts::of`] found for these rows.
     pub fn with_facts(self, facts: BatchFacts) -> Self {
         ActivationBatch { facts: Some(facts), ..self }
+    }
+
+    /// The same with its rows on the card of the learner.
+    pub fn with_sent(self, sent: &'a Sent) -> Self {
+        ActivationBatch { sent: Some(sent), ..self }
+    }
+
+    /// Its rows, for a card.
+    pub fn incoming(&self) -> Incoming<'a> {
+        self.sent.map_or(Incoming::Here(self.x), Incoming::Sent)
     }
 
     /// Number of rows.
@@ -213,6 +228,10 @@ pub trait DictLearner: Send {
     fn d_in(&self) -> usize;
     /// Number of latents.
     fn n_latents(&self) -> usize;
+    /// Whether steps read [`ActivationBatch::x`] also where the rows are on the learner's card.
+    fn reads_rows(&self) -> bool {
+        true
+    }
     /// One update.
     fn step(&mut self, batch: &ActivationBatch) -> StepReport;
     /// The dictionary learned so far, for vectors that were multiplied by `scales` before learning.

@@ -4,10 +4,14 @@ use std::sync::Arc;
 
 use atomflow_pipeline::{Error, Result};
 use atomflow_workers::{
-    card::{Arithmetic, Card, MomentsIn, OnCard as There, Precision},
+    card::{
+        Arithmetic, Card, MomentsIn, OnCard as There, Precision,
+        wire::{Incoming, Outgoing, Sent},
+    },
     kernels::encode::Selection,
     learner::{ActivationBatch, DictLearner, Setup},
     skeleton::{init, parameters::Parameters},
+    threads::Threads,
     variants::LearnerSpec,
 };
 
@@ -83,7 +87,21 @@ fn ceilings(card: &dyn Card, rounds: usize) -> Ceilings {
     }
 }
 
-/// Encoder and step in turns, both after some steps.
+/// Batches that are on the card before the steps that learn from them, as in a run.
+const SENT: usize = 4;
+
+/// Numbers of 16 bits, as activations mostly are.
+fn of_16_bits(x: &[f32]) -> Vec<f32> {
+    x.iter().map(|v| f32::from_bits(v.to_bits() & 0xffff_0000)).collect()
+}
+
+/// Brings a batch to the card.
+fn send(card: &dyn Card, x: &[f32], d: usize, threads: &Threads) -> Sent {
+    let rows: Vec<&[f32]> = x.chunks_exact(d).collect();
+    card.send(&Outgoing { rows: &rows, columns: std::slice::from_ref(&(0..d)), scales: &[1.5] }, threads)
+}
+
+/// Rows up, encoder and step in turns, all after some steps. In a run rows go up while the step before goes on.
 fn measure(
     card: &Arc<dyn Card>,
     shape: &Shape,
@@ -93,19 +111,23 @@ fn measure(
 ) -> Result<()> {
     let &Shape { d, n, k, batch, warmup, rounds, .. } = shape;
     let (mut learner, there) = (learner(card, shape, rows)?, weights(card, shape, rows)?);
-    let lanes = [0, batch];
-    for step in 0..warmup {
-        learner.step(&ActivationBatch::new(rows.batch(step), &lanes));
-    }
-    there.begin(rows.batch(0), None);
-    let mut at = warmup;
-    let [encode_s, step_s] = in_turns(
+    let (lanes, pool, mut at) = ([0, batch], threads(shape.threads)?, 0);
+    let narrow = of_16_bits(rows.batch(0));
+    let up = || send(&**card, &narrow, d, &pool);
+    let sent: Vec<Sent> = (0..SENT).map(|at| send(&**card, &of_16_bits(rows.batch(at)), d, &pool)).collect();
+    let mut step = || {
+        at += 1;
+        learner.step(&ActivationBatch::new(&[], &lanes).with_sent(&sent[at % SENT]));
+    };
+    (0..warmup).for_each(|_| step());
+    there.begin(Incoming::Sent(&sent[0]), None);
+    let [encode_s, step_s, up_s] = in_turns(
         rounds,
-        [&mut || drop(there.select(Selection::TopK(k), None)), &mut || {
-            at += 1;
-            learner.step(&ActivationBatch::new(rows.batch(at), &lanes));
-        }],
+        [&mut || drop(there.select(Selection::TopK(k), None)), &mut step, &mut || drop(up())],
     );
+    if let Some(remark) = card.remark() {
+        report.note(remark);
+    }
     if let Some(reason) = card.lost() {
         return Err(Error::retry(format!("the card was lost: {reason}")));
     }
@@ -124,6 +146,9 @@ fn measure(
     };
     report.part(part("encode + select", encode_s, flop / ceilings.flops));
     report.part(part("whole step", step_s, flop / ceilings.flops + adam_s));
+    let up_bytes = (2 * batch * d) as f64;
+    let name = "rows up, in 16 bits".to_owned();
+    report.part(Part { name, seconds: up_s, work: up_bytes, unit: "GB/s", floor_s: 0.0 });
     report.note(format!(
         "step / encode {:.2}; encode at {:.0} % of the library's product; {:.0} tokens/s",
         step_s / encode_s,
@@ -134,6 +159,8 @@ fn measure(
         ("encode_s", encode_s),
         ("encode_tflops", flop / encode_s / 1e12),
         ("step_s", step_s),
+        ("rows_up_s", up_s),
+        ("rows_up_gb_per_s", up_bytes / up_s / 1e9),
         ("step_over_encode", step_s / encode_s),
         ("tokens_per_s", batch as f64 / step_s),
     ] {
@@ -142,6 +169,7 @@ fn measure(
     let kernels = serde_json::json!([
         { "name": "encode + select", "s": encode_s, "tflops": flop / encode_s / 1e12, "floor_s": flop / ceilings.flops },
         { "name": "whole step", "s": step_s, "floor_s": flop / ceilings.flops + adam_s },
+        { "name": "rows up", "s": up_s, "gb_per_s": up_bytes / up_s / 1e9 },
     ]);
     report.figure("kernels", kernels);
     Ok(())

@@ -2,7 +2,7 @@
 
 use atomflow_pipeline::run::{LearnerInspection, LearnerOutcome, Metrics, Outcome};
 
-use super::{human, known, table::aligned};
+use super::{WAITING, human, known, table::aligned};
 
 /// How a run of several ended, as the end of a sentence.
 pub(super) fn ended(learners: &[LearnerOutcome]) -> String {
@@ -19,10 +19,12 @@ pub(super) fn quality(outcome: &Outcome) -> String {
     head.extend(coder.map(|_| "gap"));
     let mut rows = vec![head.into_iter().map(str::to_owned).collect()];
     rows.extend(outcome.learners.iter().map(row));
-    let common = [
+    let mut common = vec![
         vec!["tokens".to_owned(), human::count(outcome.metrics.tokens), "rows each learned from".to_owned()],
         vec!["time".to_owned(), human::duration(outcome.metrics.seconds), "of this process".to_owned()],
     ];
+    let waiting = |share| vec!["waiting".to_owned(), human::percent(share), WAITING.to_owned()];
+    common.extend(outcome.wait_share.map(waiting));
     let shortest = shortest(&outcome.learners);
     let gap = coder.map_or_else(String::new, |a| {
         format!("  gap: held-out FVU of the own encoder, less that of {}\n", a.coder)

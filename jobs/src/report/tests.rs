@@ -38,6 +38,7 @@ fn finished() -> Outcome {
             encoder: "f32".to_owned(),
             ..Metrics::default()
         },
+        wait_share: None,
         learners: Vec::new(),
     }
 }
@@ -94,6 +95,15 @@ fn the_end_of_a_run_says_what_how_good_and_what_to_ask() {
     }
     assert_eq!(text.lines().filter(|line| line.starts_with("SELECT ")).count(), 3, "{text}");
     assert!(text.contains("delta_scan('runs/night/tables/features')"), "{text}");
+}
+
+#[test]
+fn the_share_of_waiting_is_told_where_it_is_known() {
+    for run in [finished(), two()] {
+        assert!(!outcome(&run, &BTreeMap::new()).contains("waiting"));
+        let text = outcome(&Outcome { wait_share: Some(0.031), ..run }, &BTreeMap::new());
+        assert!(text.lines().any(|line| line.contains("waiting") && line.contains("3 %")), "{text}");
+    }
 }
 
 #[test]

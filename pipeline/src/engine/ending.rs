@@ -15,6 +15,7 @@ use crate::{
     Error, Result, failures,
     run::{Inspection, Job, LearnerInspection, LearnerOutcome, Metrics, Outcome},
     sink::{Output, commit},
+    stop::lock,
 };
 
 pub(super) fn job_of(record: &RunRecord) -> Result<Job> {
@@ -32,7 +33,8 @@ impl Engine {
             (true, _) => Some(self.tokio.block_on(self.publish_all())?),
         };
         let manifest = manifest.ok_or_else(|| Error::bug("the run ended without its manifest"))?;
-        self.tokio.block_on(outcome(&self.output, &self.job, &manifest))
+        let wait_share = *lock(&self.wait_share);
+        Ok(Outcome { wait_share, ..self.tokio.block_on(outcome(&self.output, &self.job, &manifest))? })
     }
 
     async fn publish_all(&self) -> Result<RunManifest> {
@@ -77,6 +79,7 @@ pub(super) async fn outcome(output: &Output, job: &Job, manifest: &RunManifest) 
         tables: tables(output, manifest),
         dictionary: output.url(DICTIONARY),
         metrics: Metrics::default(),
+        wait_share: None,
         learners: Vec::new(),
     };
     if manifest.learners.is_empty() {

@@ -18,7 +18,10 @@ mod state;
 mod stream;
 mod training;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, Mutex},
+    time::Instant,
+};
 
 use atomflow_schemas::manifest::{FORMAT, InputFile, RunRecord};
 use atomflow_workers::{card::Cards, threads::Threads};
@@ -61,6 +64,8 @@ struct Engine {
     failures: Failures,
     watch: Arc<dyn Watch>,
     began: Instant,
+    /// See [`Outcome::wait_share`].
+    wait_share: Arc<Mutex<Option<f64>>>,
 }
 
 /// Runs a job to its end; a run of the same job that was interrupted in `out` is continued.
@@ -205,6 +210,7 @@ impl Engine {
             failures,
             watch,
             began,
+            wait_share: Arc::default(),
         };
         engine.first_notes()?;
         Ok(engine)

@@ -10,6 +10,7 @@ use atomflow_workers::learner::{DictLearner, Scales, StepReport};
 use super::{plan, tokio_runtime};
 use crate::{
     Result,
+    batch::View,
     chooser::Hold,
     device::{Device, Work},
     failures::Failures,
@@ -17,7 +18,7 @@ use crate::{
     graph::{Training, train_graph},
     operators::read::Reader,
     run::Job,
-    seat::{Seat, View},
+    seat::Seat,
     sight::Sight,
     source::{RowFilter, Want, scan},
     stop::{Stop, lock},

@@ -16,13 +16,14 @@ use super::{
 };
 use crate::{
     Result,
+    batch::View,
     calibrate::{Calibrated, Calibration, Sample},
     device::{Device, OnWindow, WindowReport, Work},
     flow::run_workers,
     graph::{Training, train_graph, window_tasks},
     operators::read::{Reader, Rows, Task},
     run::{Event, LearnerProgress, TrainProgress},
-    seat::{Seat, View},
+    seat::Seat,
     source::{Decoded, Verdict},
     stop::lock,
 };
@@ -180,9 +181,13 @@ impl Engine {
         let (failures, mut told) =
             (self.failures.clone(), self.failures.list().into_keys().collect::<BTreeSet<_>>());
         let (mut planned_rows, mut steps_here) = (0, 0);
+        let wait_share = Arc::clone(&self.wait_share);
         Box::new(move |seats, report| {
             let mut keeper = lock(&keeper);
             keeper.note(seats, |seat| WindowMetrics::of(report, &seat.sums));
+            for message in seats.iter().filter_map(|seat| seat.card.as_ref()?.remark()) {
+                watch.event(&Event::Note { message });
+            }
             for (at, error) in failures.list().into_iter().filter(|(at, _)| told.insert(*at)) {
                 keeper.bury()?;
                 if names.len() == 1 {
@@ -201,7 +206,9 @@ impl Engine {
             let fetched_bytes = fetched.load(Ordering::Relaxed);
             let progress = Progress { planned_rows, steps_here, fetched_bytes };
             let total = (plan.steps, plan.windows.len() as u64);
-            watch.event(&Event::Train(progress.of(report, &keeper, &names, total)));
+            let progress = progress.of(report, &keeper, &names, total);
+            *lock(&wait_share) = Some(progress.wait_share);
+            watch.event(&Event::Train(progress));
             let done = report.window + 1;
             if done % every == 0 || done == plan.windows.len() as u64 {
                 keeper.save(seats, done)?;

@@ -9,6 +9,7 @@ use atomflow_workers::{
     card::{
         Against, Arithmetic, CardGradient, CardNested, CardResidual, CardRows, CardTerm, Matrix, OnCard,
         Scatter,
+        wire::{Incoming, Sent},
     },
     codes::Codes,
     kernels::{
@@ -42,6 +43,7 @@ use crate::{
     },
     lost::Losses,
     stack::Stack,
+    wire::Arrived,
 };
 
 /// See [`OnCard`].
@@ -100,15 +102,18 @@ impl<R: Runtime> Autoencoder<R> {
         Encoder { w: w_enc.lines(), bias: &b_enc.value, d, precision, weights: None }
     }
 
-    fn begun(&self, state: &mut State, x: &[f32], target: Option<&[f32]>) -> Result<Scatter, Lost> {
+    fn begun(&self, state: &mut State, x: Incoming, target: Option<&[f32]>) -> Result<Scatter, Lost> {
         let d_out = state.b_dec.value.len();
-        let x_there = self.card.upload(x);
+        let x_there = match x {
+            Incoming::Here(x) => self.card.upload(x),
+            Incoming::Sent(sent) => arrived(sent)?.rows_f32(&self.card),
+        };
         let centred = match self.pre_bias {
             true => columns::centre(&self.card, &x_there, &state.b_dec.value),
             false => x_there.clone(),
         };
         let target = target.map_or_else(|| x_there.clone(), |target| self.card.upload(target));
-        let count = x.len() / state.zeros.len().max(1);
+        let count = x_there.len() / state.zeros.len().max(1);
         // Scatter does not change with a shift, and sums in f32 would lose it behind a large mean.
         let shift = target.part(0, d_out);
         let shifted = columns::centre(&self.card, &target, &shift);
@@ -295,10 +300,14 @@ impl State {
 }
 
 impl<R: Runtime> OnCard for Autoencoder<R> {
-    fn begin(&self, x: &[f32], target: Option<&[f32]>) -> Scatter {
+    fn begin(&self, x: Incoming, target: Option<&[f32]>) -> Scatter {
         let mut state = self.state();
-        let (rows, d_out) = (x.len() / state.zeros.len().max(1), state.b_dec.value.len());
-        let nothing = || Scatter { rows, mean: vec![f64::NAN; d_out], about_mean: f64::NAN };
+        let (d_in, d_out) = (state.zeros.len().max(1), state.b_dec.value.len());
+        let rows = || match x {
+            Incoming::Here(x) => x.len() / d_in,
+            Incoming::Sent(sent) => arrived(sent).map_or(0, Arrived::rows),
+        };
+        let nothing = || Scatter { rows: rows(), mean: vec![f64::NAN; d_out], about_mean: f64::NAN };
         self.losses.or_else(self.begun(&mut state, x, target), nothing)
     }
 
@@ -461,6 +470,10 @@ fn no_gradient() -> Lost {
 
 fn begun(state: &State) -> Result<&Rows, Lost> {
     state.rows.as_ref().ok_or_else(|| Lost("no batch has begun".to_owned()))
+}
+
+fn arrived(sent: &Sent) -> Result<&Arrived, Lost> {
+    sent.0.downcast_ref().ok_or_else(|| Lost("a batch of another card".to_owned()))
 }
 
 fn counted(at: usize) -> Result<u32, Lost> {

@@ -195,6 +195,14 @@ impl<T> Buffer<T> {
     }
 }
 
+impl Ints {
+    /// The same words as numbers of another kind.
+    #[must_use]
+    pub fn as_floats(&self) -> Floats {
+        Buffer { handle: self.handle.clone(), len: self.len, number: PhantomData }
+    }
+}
+
 impl<T: Plain> Buffer<T> {
     /// At least `lines` lines of `d` numbers from the line `first` on, and how many lines before that one the part
     /// begins: fewer than eight, so that it can be given to a kernel.

@@ -5,6 +5,7 @@
 
 mod nccl;
 mod needs;
+mod pinned;
 mod probe;
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use atomflow_workers::card::{Arithmetic, Cards, DeviceInfo, Peer, Precision, Unu
 use burn_cuda::CudaDevice;
 use cubecl::cuda::CudaRuntime;
 
-use crate::{card::Card, learn, shield::shielded, verify};
+use crate::{card::Card, learn, shield::shielded, verify, wire::Take};
 use probe::{Machine, Model};
 
 /// Opened cards, by name.
@@ -33,7 +34,10 @@ impl Cards for CudaCards {
         for (name, card) in &opened {
             computes(name, card)?;
         }
-        let peer = |(name, card): (String, _)| learn::card(card, &name, arithmetic, Some(nccl::among));
+        let peer = |(name, card): (String, Card<CudaRuntime>)| {
+            let take = page_locked(&name);
+            learn::staged(card, &name, arithmetic, Some(nccl::among), take)
+        };
         Ok(opened.into_iter().map(peer).collect())
     }
 
@@ -103,6 +107,11 @@ pub fn cards(name: &str, precision: Precision) -> Result<Opened, Unusable> {
         one => vec![one.parse().ok().filter(|index| *index < count).ok_or_else(|| unknown(name, count))?],
     };
     indices.into_iter().map(|index| open(index, &machine.models[index], precision)).collect()
+}
+
+/// Page-locked memory for the card of this name.
+pub fn page_locked(name: &str) -> Option<Take<CudaRuntime>> {
+    name.strip_prefix("cuda:")?.parse().ok().map(pinned::take)
 }
 
 fn open(index: usize, model: &Model, precision: Precision) -> Result<(String, Card<CudaRuntime>), Unusable> {

@@ -3,20 +3,33 @@
 use std::sync::Arc;
 
 use atomflow_workers::{
-    card::{self, Arithmetic, Encodes, OnCard, Peer, Replica, Unusable},
+    card::{
+        self, Arithmetic, Encodes, OnCard, Peer, Replica, Unusable,
+        wire::{Outgoing, Sent},
+    },
     skeleton::{FrozenParameters, Inference, parameters::Parameters},
+    threads::Threads,
 };
 use cubecl::device::DeviceId;
 
 use crate::{
-    Runtime, autoencoder::Autoencoder, card::Card, dictionary::Dictionary, encoder::rounding, kernels::peak,
-    lost::Losses, together::Among,
+    Runtime,
+    autoencoder::Autoencoder,
+    card::{Card, Lost},
+    dictionary::Dictionary,
+    encoder::rounding,
+    kernels::peak,
+    lost::Losses,
+    shield::shielded,
+    together::Among,
+    wire::{Sender, Take},
 };
 
 /// A card that learners share.
 #[derive(Debug)]
 struct Learning<R: Runtime> {
     card: Card<R>,
+    sender: Sender<R>,
     name: String,
     arithmetic: Arithmetic,
     among: Option<Among>,
@@ -31,7 +44,19 @@ pub fn card<R: Runtime>(
     arithmetic: Arithmetic,
     among: Option<Among>,
 ) -> Arc<dyn Peer> {
-    Arc::new(Learning { card, name: name.to_owned(), arithmetic, among, losses: Losses::default() })
+    staged(card, name, arithmetic, among, None)
+}
+
+/// The same, where rows go up from the page-locked memory that `take` gets.
+pub fn staged<R: Runtime>(
+    card: Card<R>,
+    name: &str,
+    arithmetic: Arithmetic,
+    among: Option<Among>,
+    take: Option<Take<R>>,
+) -> Arc<dyn Peer> {
+    let sender = Sender::new(&card, take);
+    Arc::new(Learning { card, sender, name: name.to_owned(), arithmetic, among, losses: Losses::default() })
 }
 
 impl<R: Runtime> Learning<R> {
@@ -73,6 +98,15 @@ impl<R: Runtime> card::Card for Learning<R> {
     fn dictionary(&self, frozen: &FrozenParameters, inference: &Inference) -> Option<Box<dyn Encodes>> {
         let (card, losses) = (self.card.with_own_stream(), self.losses.clone());
         Some(Box::new(Dictionary::new(card, self.arithmetic.precision, frozen, inference, losses)))
+    }
+
+    fn send(&self, rows: &Outgoing, threads: &Threads) -> Sent {
+        let arrived = shielded(|| self.sender.send(rows, threads)).map_err(Lost).and_then(|arrived| arrived);
+        self.losses.or_else(arrived.map(|arrived| Sent(Arc::new(arrived))), || Sent(Arc::new(())))
+    }
+
+    fn remark(&self) -> Option<String> {
+        self.sender.remark()
     }
 
     fn copy(&self, bytes: usize) {

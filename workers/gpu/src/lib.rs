@@ -26,5 +26,6 @@ pub(crate) mod stack;
 pub mod text;
 pub mod together;
 pub mod verify;
+pub mod wire;
 
 pub use cubecl::Runtime;

@@ -10,8 +10,14 @@ use std::{
     process::Command,
 };
 
-use atomflow_gpu::{cuda, kernels::product::Product};
-use atomflow_workers::card::Precision;
+use atomflow_gpu::{cuda, kernels::product::Product, wire::Sender};
+use atomflow_workers::{
+    card::{
+        Precision,
+        wire::{Format, Outgoing},
+    },
+    threads::Threads,
+};
 
 /// Where CUDA 13.0 lies; with it at hand kernels are compiled as well.
 fn toolkit() -> Option<PathBuf> {
@@ -38,9 +44,13 @@ fn absent(what: &str) {
 
 /// What the process of a case prints.
 fn case(libraries: &[&Path], variables: &[(&str, &str)]) -> String {
+    process("what_is_said", libraries, variables)
+}
+
+fn process(test: &str, libraries: &[&Path], variables: &[(&str, &str)]) -> String {
     let path = std::env::join_paths(libraries).unwrap();
     let done = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "what_is_said", "--ignored", "--nocapture"])
+        .args(["--exact", test, "--ignored", "--nocapture"])
         .env("LD_LIBRARY_PATH", path)
         .env("CUDA_PATH", "/nowhere")
         .envs(variables.iter().copied())
@@ -123,4 +133,61 @@ fn a_card_opens_and_its_loss_is_said() {
     assert!(turing.contains("compute capability 7.0, without bf16"), "{turing}");
     let lost = case(&libraries, &[here, ("FAKE_LOST", "1")]);
     assert!(lost.contains("cuda:0 F32: 1 opened, Err(Lost("), "{lost}");
+}
+
+/// Rows of all formats, each in several pieces of which the last is not full.
+#[test]
+#[ignore = "a part of the test below"]
+fn how_rows_go_up() {
+    let (cards, threads) = (cuda::cards("cuda:0", Precision::F32).unwrap(), Threads::new(2).unwrap());
+    let (name, card) = &cards[0];
+    let sender = Sender::new(card, cuda::page_locked(name));
+    let (count, width) = (1501, 4097);
+    // Ten bits behind the point fit into f16, seven at 2⁹⁷ into bf16, and 23 into neither.
+    for (exponent, mantissa) in
+        [(0x3f80_0000, 0x007f_e000), (0x7000_0000, 0x007f_0000), (0x3f80_0000, 0x007f_ffff)]
+    {
+        let number = |i: u32| f32::from_bits(exponent | (i.wrapping_mul(2_654_435_761) & mantissa));
+        let x: Vec<f32> = (0..count * width).map(number).collect();
+        let rows: Vec<&[f32]> = x.chunks_exact(width as usize).collect();
+        let outgoing = Outgoing { rows: &rows, columns: &[5..4001, 0..3], scales: &[0.3, 2.5] };
+        match sender.send(&outgoing, &threads) {
+            Err(lost) => println!("not there: {lost}"),
+            Ok(arrived) => {
+                let mut words = vec![0; arrived.format.words(arrived.len)];
+                assert!(outgoing.write(arrived.format, &mut words));
+                let mut found = card.download(&arrived.there).unwrap();
+                if arrived.format != Format::F32 {
+                    // An odd count: nothing is said of the other half.
+                    *found.last_mut().unwrap() &= 0xffff;
+                }
+                println!("{:?}: same {}", arrived.format, found == words);
+            }
+        }
+    }
+    println!("first {:?}, then {:?}", sender.remark(), sender.remark());
+}
+
+#[test]
+fn rows_go_up_from_page_locked_memory_or_as_everything_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let (Some(()), Some(root)) = (driver(folder.path()), toolkit()) else {
+        return absent("no C compiler, or no CUDA 13.0 in CUDA_PATH");
+    };
+    let libraries = [folder.path(), &root.join("lib")];
+    let of = |variables: &[(&str, &str)]| {
+        let here = [("CUDA_PATH", root.to_str().unwrap()), ("FAKE_LOG", "1")];
+        process("how_rows_go_up", &libraries, &[&here[..], variables].concat())
+    };
+    let arrived = ["F16: same true", "Bf16: same true", "F32: same true"];
+    let fine = of(&[]);
+    assert!(
+        arrived.iter().all(|said| fine.contains(said)) && fine.contains("first None, then None"),
+        "{fine}"
+    );
+    let without = of(&[("FAKE_LOCKED", "1")]);
+    assert!(arrived.iter().all(|said| without.contains(said)), "{without}");
+    assert!(without.contains("CUDA_ERROR_OUT_OF_MEMORY") && without.contains("then None"), "{without}");
+    let lost = of(&[("FAKE_COPY", "1")]);
+    assert!(lost.contains("not there: the card did not answer: the copy of rows"), "{lost}");
 }

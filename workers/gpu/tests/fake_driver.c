@@ -3,7 +3,9 @@
 //
 //   cc -shared -fPIC -w -o libcuda.so fake_driver.c      (never libcuda.so.1: NVRTC would load it and end there)
 //
-// FAKE_DRIVER (12040 for CUDA 12.4), FAKE_CARDS, FAKE_CAPABILITY (major), FAKE_LOST (launches fail).
+// FAKE_DRIVER (12040 for CUDA 12.4), FAKE_CARDS, FAKE_CAPABILITY (major), FAKE_LOST (launches fail), FAKE_LOCKED (no
+// page-locked memory for whoever asks the driver himself), FAKE_COPY (copies
+// from there fail).
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,9 +56,14 @@ CUresult cuMemAllocAsync(CUdeviceptr *p, size_t n, void *s) { return al(p, n); }
 CUresult cuMemFree_v2(CUdeviceptr p) { free((void *)p); return 0; }
 CUresult cuMemFreeAsync(CUdeviceptr p, void *s) { free((void *)p); return 0; }
 CUresult cuMemAllocHost_v2(void **p, size_t n) { LOG("pinned %zu", n); return posix_memalign(p, 4096, n ? n : 4096) ? 2 : 0; }
+static struct { char *begin, *end; } locked[64]; static int count;
+CUresult cuMemHostAlloc(void **p, size_t n, unsigned f) {
+  if (getenv("FAKE_LOCKED") || count == 64 || cuMemAllocHost_v2(p, n)) return 2;
+  locked[count].begin = *p; locked[count++].end = (char *)*p + n; return 0; }
+static int is_locked(const char *p) { for (int i = 0; i < count; i++) if (p >= locked[i].begin && p < locked[i].end) return 1; return 0; }
 CUresult cuMemFreeHost(void *p) { free(p); return 0; }
 CUresult cuMemGetInfo_v2(size_t *f, size_t *t) { *t = *f = (size_t)139 << 30; return 0; }
-CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr d, const void *h, size_t n, void *s) { memcpy((void *)d, h, n); LOG("htod %zu stream %p", n, s); return 0; }
+CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr d, const void *h, size_t n, void *s) { if (getenv("FAKE_COPY") && is_locked(h)) return 719; memcpy((void *)d, h, n); LOG("htod %zu stream %p", n, s); return 0; }
 CUresult cuMemcpyDtoHAsync_v2(void *h, CUdeviceptr d, size_t n, void *s) { memcpy(h, (void *)d, n); LOG("dtoh %zu stream %p", n, s); return 0; }
 CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr d, CUdeviceptr f, size_t n, void *s) { memcpy((void *)d, (void *)f, n); return 0; }
 typedef struct { size_t sx, sy; int st; const void *sh; CUdeviceptr sd; void *sa; size_t sp; size_t dx, dy; int dt; void *dh; CUdeviceptr dd; void *da; size_t dp; size_t w, h; } M2;

@@ -4,19 +4,25 @@
 
 use std::{panic::catch_unwind, sync::Arc};
 
-use atomflow_gpu::{card::Card, learn};
+use atomflow_gpu::{card::Card, learn, wire::Arrived};
 use atomflow_workers::{
-    card::{self, Arithmetic, MomentsIn, Peer, Precision, Split},
+    card::{
+        self, Arithmetic, MomentsIn, Peer, Precision, Split,
+        wire::{Format, Outgoing, Sent},
+    },
     conformance::{self, step_of as step},
     learner::{ActivationBatch, DictLearner},
     state::LearnerState,
+    threads::Threads,
     variants::{LearnerSpec, registry},
 };
 use cubecl::wgpu::{WgpuDevice, WgpuRuntime};
+use half::{bf16, f16};
 
 /// With this variable at 1 a machine without a Vulkan device fails the tests.
 const WANTED: &str = "ATOMFLOW_TEST_VULKAN";
 
+const D_IN: usize = 24;
 const STEPS: u64 = 200;
 
 fn card() -> Option<Arc<dyn card::Card>> {
@@ -278,4 +284,108 @@ fn learners_keep_every_promise_in_bf16_and_bytes() {
         conformance::check_on(&spec, &card);
     }
     assert_eq!(card.lost(), None);
+}
+
+/// Columns of a row, not in their order.
+const COLUMNS: [std::ops::Range<usize>; 2] = [14..24, 0..14];
+/// Beyond the exponents of f16.
+const FAR: f32 = (1u64 << 40) as f32;
+
+/// What the columns are multiplied by.
+fn scales(way: usize) -> [f32; 2] {
+    [1.37, 0.21].map(|scale| if way == 1 { scale * FAR } else { scale })
+}
+
+/// Rows of a step as the data has them, for each way in which they can travel; the last one is of 16 bits but for one
+/// number.
+fn data(number: u64) -> [(Format, Vec<f32>); 4] {
+    let x = conformance::rows(number);
+    let of = |narrow: &dyn Fn(f32) -> f32| x.iter().map(|&v| narrow(v)).collect::<Vec<_>>();
+    let halves = of(&|v| f16::from_f32(v).to_f32());
+    let mut mixed = halves.clone();
+    mixed[x.len() / 2] = 0.1;
+    let uppers = of(&|v| bf16::from_f32(v).to_f32() / FAR);
+    [(Format::F16, halves), (Format::Bf16, uppers), (Format::F32, x), (Format::F32, mixed)]
+}
+
+fn sent(card: &Arc<dyn card::Card>, x: &[f32], scales: &[f32], threads: &Threads) -> Sent {
+    let rows: Vec<&[f32]> = x.chunks_exact(D_IN).collect();
+    card.send(&Outgoing { rows: &rows, columns: &COLUMNS, scales }, threads)
+}
+
+/// The same rows as they come with a step.
+fn scaled(x: &[f32], scales: [f32; 2]) -> Vec<f32> {
+    let row = |row: &[f32]| {
+        let column = |(column, scale): (&std::ops::Range<usize>, f32)| {
+            row[column.clone()].iter().map(move |v| v * scale).collect::<Vec<_>>()
+        };
+        COLUMNS.iter().zip(scales).flat_map(column).collect::<Vec<_>>()
+    };
+    x.chunks_exact(D_IN).flat_map(row).collect()
+}
+
+/// Rows that went to the card before, while another step was going on and once for two learners: the very bytes of
+/// rows that come with their step.
+fn go_ahead(card: &Arc<dyn card::Card>, spec: &LearnerSpec, way: usize) {
+    let (threads, scales) = (Threads::new(2).unwrap(), scales(way));
+    let mut learners = [(); 3].map(|()| build(spec, Some(card.clone())));
+    let mut ready = sent(card, &data(0)[way].1, &scales, &threads);
+    for number in 0..4 {
+        let (format, x) = &data(number)[way];
+        let (lanes, x, columns) = ([0, x.len() / D_IN], scaled(x, scales), conformance::beside(spec, number));
+        if let Some(arrived) = ready.0.downcast_ref::<Arrived>() {
+            assert_eq!((arrived.format, arrived.len), (*format, x.len()));
+        }
+        let [here, there, beside] = &mut learners;
+        let a = here.step(&ActivationBatch::new(&x, &lanes).with_beside(&columns));
+        ready = std::thread::scope(|scope| {
+            let next = scope.spawn(|| sent(card, &data(number + 1)[way].1, &scales, &threads));
+            for learner in [there, beside] {
+                // Nothing of them is read here, unless the learner says so.
+                let x = if learner.reads_rows() { &x[..] } else { &[] };
+                let batch = ActivationBatch::new(x, &lanes).with_beside(&columns).with_sent(&ready);
+                assert_eq!(a, learner.step(&batch), "{} at step {number}", spec.kind());
+            }
+            next.join().unwrap()
+        });
+    }
+    let [here, there, beside] = learners.map(|learner| learner.save().to_bytes().unwrap());
+    assert!(here == there && here == beside, "{} way {way}", spec.kind());
+}
+
+#[test]
+fn rows_that_go_ahead_change_no_byte() {
+    let Some(one) = card() else { return };
+    for spec in kinds() {
+        let ways = if spec.kind() == "topk" { 0..4 } else { 0..1 };
+        ways.for_each(|way| go_ahead(&one, &spec, way));
+    }
+    let topk = kinds().into_iter().find(|spec| spec.kind() == "topk").unwrap();
+    assert!(build(&topk, None).reads_rows() && !build(&topk, Some(one.clone())).reads_rows());
+    assert_eq!((one.lost(), one.remark()), (None, None));
+}
+
+/// Each card has all of them, or its share.
+#[test]
+fn rows_that_go_ahead_to_two_cards_change_no_byte() {
+    for split in SPLITS {
+        let Some(two) = two(split) else { return };
+        for spec in kinds().iter().filter(|spec| ["topk", "batchtopk"].contains(&spec.kind())) {
+            (0..3).for_each(|way| go_ahead(&two, spec, way));
+        }
+        assert_eq!((two.lost(), two.remark()), (None, None));
+    }
+}
+
+/// Rows that another card was sent are not taken for one's own.
+#[test]
+fn rows_of_another_card_are_refused() {
+    let (Some(card), threads) = (card(), Threads::new(1).unwrap()) else { return };
+    let mut learner = build(&kinds()[0], Some(card.clone()));
+    let foreign = Sent(Arc::new(()));
+    let report = learner.step(&ActivationBatch::new(&[], &[0, 96]).with_sent(&foreign));
+    assert!(!report.loss.is_finite());
+    assert_eq!(card.lost().as_deref(), Some("a batch of another card"));
+    // Nothing to send is nothing there.
+    assert_eq!(sent(&card, &[], &scales(0), &threads).0.downcast_ref::<Arrived>().unwrap().rows(), 0);
 }

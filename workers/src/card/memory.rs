@@ -43,7 +43,7 @@ impl Held {
         4 * (self.d_in + self.d_out + 1) * self.n_latents
     }
 
-    /// Rows of a batch with centred rows, a target and so many residuals, and a chunk of scores: at most, with `k` pairs
+    /// Rows of a batch, as they travelled with those of the next, centred rows, a target and so many residuals, and a chunk of scores: at most, with `k` pairs
     /// a row.
     pub fn batch(&self, rows: u64, k: u64, residuals: u64) -> u64 {
         let Held { d_in, d_out, n_latents, arithmetic } = *self;
@@ -56,7 +56,7 @@ impl Held {
         let pairs = rows * k.min(n_latents);
         // Sums of segments of long lists, see `workers/gpu/src/kernels/lists.rs`.
         let segments = 2 * (pairs / (pairs.div_ceil(2048).max(512) + 1));
-        4 * (2 * d_in + (2 + residuals) * d_out) * rows
+        4 * (4 * d_in + (2 + residuals) * d_out) * rows
             + 4 * rows * width
             + factors
             + PAIR_BYTES * pairs

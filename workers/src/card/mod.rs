@@ -10,6 +10,7 @@ mod pairs;
 mod replicated;
 mod scatter;
 mod sharded;
+pub mod wire;
 
 use std::{any::Any, fmt::Debug, sync::Arc};
 
@@ -23,10 +24,12 @@ use crate::{
         lanes::Moments,
     },
     skeleton::{FrozenParameters, Inference, parameters::Parameters, update::Atoms},
+    threads::Threads,
 };
 
 pub use cluster::as_one;
 pub use scatter::Scatter;
+use wire::{Incoming, Outgoing, Sent};
 
 /// How the product of the encoder is computed on a card. Sums are always f32.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -189,6 +192,16 @@ pub trait Card: Send + Sync + Debug {
     /// A frozen dictionary; `None` where its codes are better found elsewhere.
     fn dictionary(&self, frozen: &FrozenParameters, inference: &Inference) -> Option<Box<dyn Encodes>>;
 
+    /// Brings rows to the card and returns when they are there; steps go on meanwhile. For autoencoders of this card
+    /// alone. `threads` convert them. The memory is used again once all who have it let go of it, which may be no
+    /// sooner than at the end of the step that reads it.
+    fn send(&self, rows: &Outgoing, threads: &Threads) -> Sent;
+
+    /// What somebody should know of the card, once.
+    fn remark(&self) -> Option<String> {
+        None
+    }
+
     /// Moves so many bytes on the card, there and back counted, and waits for the end: what its memory can do.
     fn copy(&self, bytes: usize);
 
@@ -305,7 +318,7 @@ pub struct CardGradient<'a> {
 pub trait OnCard: Send + Sync + Debug {
     /// A batch: its rows, `[rows, d_in]`, and what is reconstructed where that is something else,
     /// `[rows, d_out]`. Returns the scatter of what is reconstructed.
-    fn begin(&self, x: &[f32], target: Option<&[f32]>) -> Scatter;
+    fn begin(&self, x: Incoming, target: Option<&[f32]>) -> Scatter;
 
     /// Pre-activations of the batch that become codes, and those that `among` asks for.
     fn select(

@@ -14,7 +14,9 @@ use rayon::prelude::*;
 
 use super::{
     Against, CardGradient, CardNested, CardResidual, CardRows, CardTerm, Matrix, OnCard, Replica, Scatter,
+    cluster::{rows_of, sent_to},
     pairs::{beside_rows, largest_of_batch},
+    wire::Incoming,
 };
 use crate::{
     codes::Codes,
@@ -39,7 +41,7 @@ pub(super) struct Replicated {
 type Shared = Vec<CardRows>;
 
 /// `rows` in as many stretches as there are cards, as equal as can be.
-fn shares(rows: usize, cards: usize) -> Vec<Range<usize>> {
+pub(super) fn shares(rows: usize, cards: usize) -> Vec<Range<usize>> {
     (0..cards).map(|at| at * rows / cards..(at + 1) * rows / cards).collect()
 }
 
@@ -138,11 +140,15 @@ fn for_all(k: usize, rows: usize, own: usize) -> usize {
 }
 
 impl OnCard for Replicated {
-    fn begin(&self, x: &[f32], target: Option<&[f32]>) -> Scatter {
-        let rows = x.len() / self.d_in.max(1);
+    fn begin(&self, x: Incoming, target: Option<&[f32]>) -> Scatter {
+        let rows = rows_of(x, self.d_in);
         *self.shares.lock().unwrap_or_else(PoisonError::into_inner) = shares(rows, self.replicas.len());
-        let scatters = self.each(|_, share, on| {
-            on.begin(cut(x, share, rows), target.map(|target| cut(target, share, rows)))
+        let scatters = self.each(|at, share, on| {
+            let own = match x {
+                Incoming::Here(x) => Incoming::Here(cut(x, share, rows)),
+                Incoming::Sent(_) => sent_to(x, at),
+            };
+            on.begin(own, target.map(|target| cut(target, share, rows)))
         });
         scatters.into_iter().fold(Scatter::default(), Scatter::joined)
     }

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use super::{
     Against, CardGradient, CardNested, CardResidual, CardRows, CardTerm, Matrix, OnCard, Peer, Scatter,
-    pairs::largest_of_batch,
+    cluster::sent_to, pairs::largest_of_batch, wire::Incoming,
 };
 use crate::{
     codes::Codes,
@@ -152,8 +152,8 @@ fn at(rows: &CardRows, shard: usize) -> CardRows {
 }
 
 impl OnCard for Sharded {
-    fn begin(&self, x: &[f32], target: Option<&[f32]>) -> Scatter {
-        self.each(|_, shard| shard.on.begin(x, target)).into_iter().next().unwrap_or_default()
+    fn begin(&self, x: Incoming, target: Option<&[f32]>) -> Scatter {
+        self.each(|at, shard| shard.on.begin(sent_to(x, at), target)).into_iter().next().unwrap_or_default()
     }
 
     fn select(

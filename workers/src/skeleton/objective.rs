@@ -66,7 +66,7 @@ pub struct Step<'batch, 'learner, R> {
     pub card: Option<&'learner dyn OnCard>,
     /// The parameters, before the step.
     pub parameters: &'learner Parameters<R>,
-    /// Rows, `[rows, d_in]`, lane after lane.
+    /// Rows, `[rows, d_in]`, lane after lane; perhaps none where they are on the card.
     pub x: &'batch [R],
     /// What is reconstructed, `[rows, d_out]`.
     pub target: &'learner [R],
@@ -89,7 +89,7 @@ pub struct Step<'batch, 'learner, R> {
 impl<R: Real> Step<'_, '_, R> {
     /// Number of rows.
     pub fn rows(&self) -> usize {
-        self.x.len() / self.parameters.d_in
+        self.lanes.last().copied().unwrap_or(0)
     }
 
     /// Share of the run that is over before this step, 0 to 1.

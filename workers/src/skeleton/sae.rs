@@ -48,6 +48,11 @@ pub trait SaeVariant: Send + Sync {
         None
     }
 
+    /// Whether `forward` or `target` read the rows themselves, also where they are on a card.
+    fn reads_rows(&self) -> bool {
+        true
+    }
+
     /// Changes the parameters before the first step, and adds its own.
     fn begin(&mut self, _parameters: &mut Parameters<f32>, _setup: &Setup) -> Vec<Extra<f32>> {
         Vec::new()
@@ -159,7 +164,7 @@ impl<V: SaeVariant> Sae<V> {
         };
         let other = (!std::ptr::eq(target, batch.x)).then_some(target);
         let scatter = match &self.card {
-            Some(there) => there.weights.begin(batch.x, other).about_mean,
+            Some(there) => there.weights.begin(batch.incoming(), other).about_mean,
             None => match batch.facts.filter(|_| other.is_none()) {
                 Some(facts) => facts.scatter,
                 None => BatchFacts::here(self.path, target, width, batch.lanes).scatter,
@@ -235,6 +240,10 @@ impl<V: SaeVariant> DictLearner for Sae<V> {
 
     fn n_latents(&self) -> usize {
         self.parameters.n_latents()
+    }
+
+    fn reads_rows(&self) -> bool {
+        self.card.is_none() || self.variant.reads_rows()
     }
 
     fn step(&mut self, batch: &ActivationBatch) -> StepReport {

@@ -69,6 +69,9 @@ impl SaeVariant for AbsTopK {
         aux.add(loss, &part);
         loss.push(part);
     }
+    fn reads_rows(&self) -> bool {
+        false
+    }
 
     fn freeze(&self, _: &Parameters<f32>, folded: FrozenParameters, _: &Scales) -> Box<dyn Dictionary> {
         Box::new(FrozenSae::new(Inference::AbsTopK(self.k), folded))

@@ -102,6 +102,9 @@ impl SaeVariant for Learner {
         aux.add(loss, &part);
         loss.push(part);
     }
+    fn reads_rows(&self) -> bool {
+        false
+    }
 
     fn freeze(&self, _: &Parameters<f32>, folded: FrozenParameters, scales: &Scales) -> Box<dyn Dictionary> {
         let threshold = self.threshold.unscaled(scales.first());

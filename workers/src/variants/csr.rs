@@ -148,6 +148,9 @@ impl SaeVariant for Csr {
             loss.push(wide);
         }
     }
+    fn reads_rows(&self) -> bool {
+        false
+    }
 
     fn freeze(&self, _: &Parameters<f32>, folded: FrozenParameters, _: &Scales) -> Box<dyn Dictionary> {
         Box::new(FrozenSae::new(Inference::TopK(self.k), folded))

@@ -151,6 +151,9 @@ impl SaeVariant for Gated {
             loss.penalise(gate, weight, |_, open| (open, R::ONE));
         });
     }
+    fn reads_rows(&self) -> bool {
+        false
+    }
 
     fn freeze(&self, p: &Parameters<f32>, folded: FrozenParameters, scales: &Scales) -> Box<dyn Dictionary> {
         freeze(p, folded, scales)

@@ -190,6 +190,9 @@ impl SaeVariant for JumpRelu {
         aux.add(loss, &main);
         loss.push(main);
     }
+    fn reads_rows(&self) -> bool {
+        false
+    }
 
     fn freeze(&self, p: &Parameters<f32>, folded: FrozenParameters, scales: &Scales) -> Box<dyn Dictionary> {
         let theta = thresholds(p.extra(0)).into_iter().map(|t| t / scales.first()).collect();

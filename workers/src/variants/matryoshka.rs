@@ -175,6 +175,9 @@ impl SaeVariant for Nest {
         aux.add(loss, &main);
         loss.push_nested(main, suffixes, &ends);
     }
+    fn reads_rows(&self) -> bool {
+        false
+    }
 
     fn freeze(&self, _: &Parameters<f32>, folded: FrozenParameters, scales: &Scales) -> Box<dyn Dictionary> {
         let threshold = self.threshold.unscaled(scales.first());

@@ -186,6 +186,9 @@ impl SaeVariant for Annealed {
             On::Gated => gated::forward(loss, aux, |loss, part| self.charge(loss, part)),
         }
     }
+    fn reads_rows(&self) -> bool {
+        false
+    }
 
     fn freeze(&self, p: &Parameters<f32>, folded: FrozenParameters, scales: &Scales) -> Box<dyn Dictionary> {
         match self.config.on {

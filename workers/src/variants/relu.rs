@@ -170,6 +170,9 @@ impl SaeVariant for Relu {
     fn forward<R: Real>(&mut self, loss: &mut Loss<R>, aux: &AuxK) {
         forward(loss, aux, |loss, part| self.charge(loss, part));
     }
+    fn reads_rows(&self) -> bool {
+        false
+    }
 
     fn freeze(&self, _: &Parameters<f32>, folded: FrozenParameters, _: &Scales) -> Box<dyn Dictionary> {
         match self.form {

@@ -105,6 +105,9 @@ impl SaeVariant for TopK {
         let wide = loss.reconstruct(wide, values, multi * scale);
         loss.push(wide);
     }
+    fn reads_rows(&self) -> bool {
+        false
+    }
 
     fn freeze(&self, _: &Parameters<f32>, folded: FrozenParameters, _: &Scales) -> Box<dyn Dictionary> {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small count")]

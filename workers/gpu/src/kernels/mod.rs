@@ -49,3 +49,4 @@ pub mod transpose;
 mod tree;
 pub mod update;
 pub mod weights;
+pub mod widen;

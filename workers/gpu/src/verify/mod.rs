@@ -22,6 +22,7 @@ mod tensor_product;
 mod transpose;
 mod update;
 mod weights;
+mod widen;
 
 use std::fmt::Debug;
 
@@ -85,6 +86,7 @@ pub fn all<R: Runtime>(card: &Card<R>) -> Report {
     adam::check(card, &mut report);
     update::check(card, &mut report);
     weights::check(card, &mut report);
+    widen::check(card, &mut report);
     report
 }
 
