@@ -43,8 +43,8 @@ impl Held {
         4 * (self.d_in + self.d_out + 1) * self.n_latents
     }
 
-    /// Rows of a batch, as they travelled with those of the next, centred rows, a target and so many residuals, and a chunk of scores: at most, with `k` pairs
-    /// a row.
+    /// Rows of a batch, as they travelled with those of the next, centred rows, a target and so many residuals, and a
+    /// chunk of scores: at most, with `k` pairs a row.
     pub fn batch(&self, rows: u64, k: u64, residuals: u64) -> u64 {
         let Held { d_in, d_out, n_latents, arithmetic } = *self;
         let width = (SCORES / rows.max(1) / CHUNK_LATENTS * CHUNK_LATENTS).max(CHUNK_LATENTS).min(n_latents);
