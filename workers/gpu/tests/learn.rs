@@ -263,7 +263,7 @@ fn moments_in_bytes_learn_as_well() {
 fn weights_in_bf16_learn_as_well() {
     let bf16 = Arithmetic { moments: MomentsIn::F32, precision: Precision::Bf16 };
     let (Some(card), Some(rounding)) = (card(), card_in(bf16)) else { return };
-    for spec in some(&["topk", "matryoshka"]) {
+    for spec in some(&["topk"]) {
         let (ends, first) = ends(&spec, [&card, &rounding]);
         assert!(first < 1e-2, "{}: {first}", spec.kind());
         assert!((ends[1] / ends[0] - 1.0).abs() < 5e-2, "{}: {ends:?}", spec.kind());
