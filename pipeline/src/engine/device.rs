@@ -66,7 +66,8 @@ pub(super) fn memory(
         let split = cards[at].split();
         let own = sizes.iter().skip(at).step_by(names.len());
         // The dictionary that harvest encodes with comes beside the parameters, and lies on the first card whole.
-        let mut frozen = own.clone().map(|size| 4 * (size.d_in * size.n_latents) as u64).sum::<u64>();
+        let both = |size: &Size| 4 * ((size.d_in + size.d_out) * size.n_latents) as u64;
+        let mut frozen = own.clone().map(both).sum::<u64>();
         let bytes = CHUNK_BYTES + own.map(|size| on_card(job, size, shards.len() as u64, split)).sum::<u64>();
         for shard in shards {
             let memory_bytes = listed.iter().find(|d| d.name == shard).and_then(|d| d.memory_bytes);

@@ -5,6 +5,7 @@
 //! with a card and without. `workers/gpu` holds the implementation; this crate knows none but several cards as one.
 
 mod cluster;
+pub mod digest;
 mod pairs;
 mod replicated;
 mod scatter;
@@ -22,9 +23,11 @@ use crate::{
         lanes::Moments,
     },
     skeleton::{FrozenParameters, Inference, parameters::Parameters, update::Atoms},
+    stats::FixedPoint,
 };
 
 pub use cluster::as_one;
+use digest::Digests;
 pub use scatter::Scatter;
 
 /// How the product of the encoder is computed on a card. Sums are always f32.
@@ -194,6 +197,12 @@ pub trait Peer: Card {
 pub trait Encodes: Send + Sync + Debug {
     /// Codes of `x`, row-major `[rows, d_in]`.
     fn encode(&self, x: &[f32]) -> Codes;
+
+    /// Counts the codes of one shard where they are found, at the scales of the run; `None` if it cannot. `frozen` is
+    /// what it was made of.
+    fn digests(&self, _frozen: &FrozenParameters, _fixed: FixedPoint) -> Option<Box<dyn Digests>> {
+        None
+    }
 }
 
 /// Numbers per row on a card, `[rows, d_out]`.
