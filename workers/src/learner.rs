@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     card::{
         Card,
+        digest::Digests,
         wire::{Incoming, Sent},
     },
     codes::Codes,
@@ -14,6 +15,7 @@ use crate::{
     kernels::{Path, lanes},
     skeleton::outside::Outside,
     state::LearnerState,
+    stats::FixedPoint,
     threads::Threads,
 };
 
@@ -274,6 +276,11 @@ pub trait Dictionary: Send + Sync {
     /// [`Dictionary::decode`], unless the reconstruction takes a way around the codes, too.
     fn reconstruct(&self, _x: &[f32], codes: &Codes, x_hat: &mut [f32]) {
         self.decode(codes, x_hat);
+    }
+    /// What encodes the rows of one shard and counts their codes in one go; `None` where codes have to be looked at
+    /// here. It reconstructs what it encodes, as [`Dictionary::decode`] does, up to rounding.
+    fn digests(&self, _fixed: FixedPoint) -> Option<Box<dyn Digests>> {
+        None
     }
     /// Atoms, row-major `[n_latents, d_out]`, unit norm unless the method leaves it free.
     fn atoms(&self) -> &[f32];

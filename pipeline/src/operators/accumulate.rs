@@ -9,20 +9,22 @@ use std::{
     },
 };
 
-use atomflow_workers::stats::{Encoded, HarvestBlock, RowSplit, ShardPartial, ShardStatistics, StatsSpec};
+use atomflow_workers::stats::{Encoded, HarvestBlock, RowSplit, ShardPartial};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use super::{
-    encode::{HarvestRows, Harvester, Share, split_of},
+    encode::{HarvestRows, Harvester},
     read::{Ready, Rows},
+    share::{Counting, Share, split_of, tokens},
 };
 use crate::{
     Error, Result,
     failures::Failures,
     flow::{Capability, NoopBuilder, Operator, Pipeline, Stream},
-    source::{Decoded, Verdict},
+    seat::present,
+    source::Verdict,
     stop::Stop,
 };
 
@@ -140,7 +142,7 @@ impl Shard {
             return;
         };
         let harvester = &harvest.harvesters[share.harvester];
-        let part = self.parts.entry(share.harvester).or_insert_with(|| Part::new(harvester, read.task.shard));
+        let part = self.parts.entry(share.harvester).or_insert_with(|| Part::new(share, read.task.shard));
         let added = harvest.failures.shield(|| part.add(read, share));
         if let Err(error) = added.and_then(|added| added) {
             harvest.failures.add(harvester.learner, error, stop);
@@ -150,13 +152,19 @@ impl Shard {
     /// Finishes, writes and commits beside the worker, one dictionary after the other.
     async fn save(self, harvest: &Harvest, stop: &Stop) {
         for (at, part) in self.parts {
-            let learner = harvest.harvesters[at].learner;
+            let Harvester { learner, card, .. } = &harvest.harvesters[at];
+            let learner = *learner;
             if stop.is_set() || harvest.failures.has(learner) {
                 continue;
             }
             let failures = harvest.failures.clone();
             let finish = move || failures.shield(|| part.finish()).and_then(|done| done);
-            match tokio::task::spawn_blocking(finish).await {
+            let finished = tokio::task::spawn_blocking(finish).await;
+            // The last of what a card has counted comes back now.
+            if let Err(error) = present(card.as_ref()) {
+                return stop.fail(error);
+            }
+            match finished {
                 Ok(Ok(done)) => {
                     if let Err(error) = (harvest.save)(learner, done).await {
                         stop.fail(error);
@@ -172,14 +180,13 @@ impl Shard {
 /// What one dictionary has counted of a shard.
 struct Part {
     shard: u32,
-    statistics: ShardStatistics,
+    counting: Counting,
     counts: ShardCounts,
 }
 
 impl Part {
-    fn new(harvester: &Harvester, shard: u32) -> Self {
-        let statistics = ShardStatistics::new(StatsSpec { shard, ..harvester.statistics.clone() });
-        Part { shard, statistics, counts: ShardCounts::default() }
+    fn new(share: &Share, shard: u32) -> Self {
+        Part { shard, counting: share.counting.clone(), counts: ShardCounts::default() }
     }
 
     fn add(&mut self, read: &Ready<Rows>, share: &Share) -> Result<()> {
@@ -191,9 +198,17 @@ impl Part {
             }
         };
         self.count(verdicts);
+        let Some(coded) = &share.coded else { return Ok(()) };
         let split: Vec<RowSplit> = verdicts.iter().map(|&v| split_of(v)).collect();
-        let block = block(share, decoded, &split, read.task.row_group, read.task.first_row);
-        self.statistics.add(&block).map_err(|e| Error::bug(e.to_string()))
+        let tokens = tokens(decoded, &split, read.task);
+        let block = HarvestBlock {
+            tokens,
+            x: coded.x.as_deref().unwrap_or(&decoded.x),
+            x_hat: &coded.x_hat,
+            codes: &coded.codes,
+            encoded: coded.encoded.as_ref().map(|(codes, x_hat)| Encoded { codes, x_hat }),
+        };
+        self.counting.add(|statistics| statistics.add(&block))
     }
 
     fn count(&mut self, verdicts: &[Verdict]) {
@@ -212,37 +227,13 @@ impl Part {
 
     /// A shard in quarantine counts nothing.
     fn finish(self) -> Result<ShardDone> {
-        let Part { shard, statistics, mut counts } = self;
+        let Part { shard, counting, mut counts } = self;
         if counts.quarantined.is_some() {
             counts =
                 ShardCounts { rows: counts.rows, quarantined: counts.quarantined, ..ShardCounts::default() };
             return Ok(ShardDone { shard, partial: None, counts });
         }
-        let partial = statistics.finish().map_err(|e| Error::bug(e.to_string()))?;
+        let partial = counting.finish()?;
         Ok(ShardDone { shard, partial: Some(partial), counts })
-    }
-}
-
-fn block<'a>(
-    share: &'a Share,
-    decoded: &'a Decoded,
-    split: &'a [RowSplit],
-    row_group: u32,
-    first_row: u64,
-) -> HarvestBlock<'a> {
-    let tokens = &decoded.tokens;
-    HarvestBlock {
-        row_group,
-        first_row,
-        x: share.x.as_deref().unwrap_or(&decoded.x),
-        x_hat: &share.x_hat,
-        codes: &share.codes,
-        encoded: share.encoded.as_ref().map(|(codes, x_hat)| Encoded { codes, x_hat }),
-        split,
-        token_id: tokens.token_id.as_deref(),
-        token: tokens.token.as_ref(),
-        doc_id: tokens.doc_id.as_deref(),
-        seq_id: tokens.seq_id.as_deref(),
-        pos: tokens.pos.as_deref(),
     }
 }

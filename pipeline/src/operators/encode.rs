@@ -5,15 +5,14 @@ use std::{
     sync::Arc,
 };
 
-use atomflow_workers::{
-    card::Card,
-    codes::Codes,
-    learner::Dictionary,
-    stats::{RowSplit, StatsSpec},
-};
+use atomflow_workers::{card::Card, learner::Dictionary, stats::StatsSpec};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::{accumulate::Harvest, read::Ready};
+use super::{
+    accumulate::Harvest,
+    read::{Ready, Rows},
+    share::{Open, Share},
+};
 use crate::{
     Error, Result,
     chooser::Hold,
@@ -50,30 +49,14 @@ pub struct Harvester {
 #[derive(Debug, Default)]
 pub struct HarvestRows {
     /// The row group, its rows and verdicts; or why it could not be used.
-    pub read: Option<Arc<Ready<super::read::Rows>>>,
+    pub read: Option<Arc<Ready<Rows>>>,
     /// What one dictionary made of it.
     pub share: Option<Share>,
 }
 
-/// What one dictionary made of a row group.
-#[derive(Debug)]
-pub struct Share {
-    /// Place of the dictionary among the harvesters.
-    pub harvester: usize,
-    /// Codes of all rows, filtered ones included; empty where the row group could not be used.
-    pub codes: Codes,
-    /// Reconstructions, `[rows, d_out]`.
-    pub x_hat: Vec<f32>,
-    /// What they are compared with, `[rows, d_out]`: the target, else the rows it saw; left out where
-    /// these are whole rows.
-    pub x: Option<Vec<f32>>,
-    /// Codes and reconstructions of the held-out rows by its own encoder, where a coder found the codes.
-    pub encoded: Option<(Codes, Vec<f32>)>,
-}
-
 impl HarvestRows {
     /// A row group that was read.
-    pub(crate) fn new(ready: Ready<super::read::Rows>) -> Self {
+    pub(crate) fn new(ready: Ready<Rows>) -> Self {
         HarvestRows { read: Some(Arc::new(ready)), share: None }
     }
 
@@ -86,16 +69,6 @@ impl HarvestRows {
 impl Accountable for HarvestRows {
     fn record_count(&self) -> i64 {
         1
-    }
-}
-
-/// How a verdict counts in statistics.
-pub fn split_of(verdict: Verdict) -> RowSplit {
-    match verdict {
-        Verdict::Train => RowSplit::Train,
-        Verdict::HeldOut => RowSplit::HeldOut,
-        Verdict::Bad => RowSplit::Bad,
-        _ => RowSplit::Dropped,
     }
 }
 
@@ -151,8 +124,10 @@ fn start(harvest: Harvest, stop: Stop, waker: SyncActivator) -> Result<Channels>
         sent
     };
     let run = move || {
+        let mut open: Vec<Open> = harvest.harvesters.iter().map(|_| None).collect();
         for rows in inbox {
-            let mut shares = (0..harvest.harvesters.len()).filter_map(|at| share(&harvest, at, &rows, &stop));
+            let shares = open.iter_mut().enumerate();
+            let mut shares = shares.filter_map(|(at, open)| share(&harvest, at, open, &rows, &stop));
             let part = |share| HarvestRows { read: rows.read.clone(), share: Some(share) };
             if !(shares.all(|share| send(part(share))) && send(rows)) {
                 return;
@@ -165,132 +140,17 @@ fn start(harvest: Harvest, stop: Stop, waker: SyncActivator) -> Result<Channels>
 }
 
 /// What one dictionary makes of a row group; `None` if it does not need it.
-fn share(harvest: &Harvest, at: usize, rows: &HarvestRows, stop: &Stop) -> Option<Share> {
+fn share(harvest: &Harvest, at: usize, open: &mut Open, rows: &HarvestRows, stop: &Stop) -> Option<Share> {
     let harvester = &harvest.harvesters[at];
-    let shard = rows.read.as_ref()?.task.shard;
-    if harvester.done.contains(&shard) || harvest.failures.has(harvester.learner) {
+    let read = rows.read.as_ref()?;
+    if harvester.done.contains(&read.task.shard) || harvest.failures.has(harvester.learner) {
         return None;
     }
-    let Some((decoded, verdicts)) = rows.rows() else {
-        let (codes, x_hat) = (Codes::default(), Vec::new());
-        return Some(Share { harvester: at, codes, x_hat, x: None, encoded: None });
-    };
-    let coded = harvest.failures.shield(|| coded(harvester, at, decoded, verdicts));
+    let made = harvest.failures.shield(|| Share::of(harvester, at, open, read)).and_then(|made| made);
     // Codes of a card that is gone are empty, and look like codes.
     if let Err(error) = present(harvester.card.as_ref()) {
         stop.fail(error);
         return None;
     }
-    coded.map_err(|error| harvest.failures.add(harvester.learner, error, stop)).ok()
-}
-
-fn coded(harvester: &Harvester, at: usize, decoded: &Decoded, verdicts: &[Verdict]) -> Share {
-    let (sight, dictionary) = (&harvester.sight, &harvester.dictionary);
-    let inputs = sight.pick(&sight.inputs, &decoded.x);
-    let seen = inputs.as_deref().unwrap_or(&decoded.x);
-    // Of two dictionaries the encoder is the one that can go two ways.
-    let codes = match harvester.encoder {
-        None => harvester.hold.run(decoded.rows, || dictionary.encode(seen)),
-        Some(_) => dictionary.encode(seen),
-    };
-    let mut x_hat = vec![0f32; decoded.rows * dictionary.d_out()];
-    dictionary.reconstruct(seen, &codes, &mut x_hat);
-    let encoder = harvester.encoder.as_deref();
-    let encoded = encoder.map(|encoder| encoded(encoder, &harvester.hold, seen, verdicts));
-    let wanted = sight.reconstructed();
-    let x = if wanted == sight.inputs { inputs } else { sight.pick(&wanted, &decoded.x) };
-    Share { harvester: at, codes, x_hat, x, encoded }
-}
-
-/// Codes and reconstructions of the held-out rows of `seen`.
-fn encoded(encoder: &dyn Dictionary, hold: &Hold, seen: &[f32], verdicts: &[Verdict]) -> (Codes, Vec<f32>) {
-    let rows = seen.chunks_exact(encoder.d_in()).zip(verdicts);
-    let held_out: Vec<&[f32]> =
-        rows.filter(|(_, verdict)| **verdict == Verdict::HeldOut).map(|(row, _)| row).collect();
-    let (count, rows) = (held_out.len(), held_out.concat());
-    let codes = hold.run(count, || encoder.encode(&rows));
-    let mut x_hat = vec![0f32; count * encoder.d_out()];
-    encoder.reconstruct(&rows, &codes, &mut x_hat);
-    (codes, x_hat)
-}
-
-#[cfg(test)]
-mod tests {
-    use atomflow_workers::{
-        export::ExportedFile,
-        learner::{LinearEncoder, Mismatch, Role},
-        stats::FixedPoint,
-        threads::Threads,
-    };
-
-    use super::*;
-
-    /// Reconstructs twice its second code and adds a way around the codes.
-    struct Doubling;
-
-    impl Dictionary for Doubling {
-        fn d_in(&self) -> usize {
-            2
-        }
-        fn d_out(&self) -> usize {
-            1
-        }
-        fn n_latents(&self) -> usize {
-            2
-        }
-        fn encode(&self, x: &[f32]) -> Codes {
-            let mut codes = Codes::new(2);
-            x.chunks(2).for_each(|row| codes.push_row((0..).zip(row.iter().copied())));
-            codes
-        }
-        fn decode(&self, codes: &Codes, x_hat: &mut [f32]) {
-            x_hat.iter_mut().enumerate().for_each(|(row, out)| *out = 2.0 * codes.row(row).1[1]);
-        }
-        fn reconstruct(&self, x: &[f32], codes: &Codes, x_hat: &mut [f32]) {
-            self.decode(codes, x_hat);
-            x_hat.iter_mut().zip(x.chunks(2)).for_each(|(out, row)| *out += 100.0 * row[0]);
-        }
-        fn atoms(&self) -> &[f32] {
-            &[1.0, 2.0]
-        }
-        fn linear_encoder(&self) -> Option<LinearEncoder<'_>> {
-            None
-        }
-        fn export(&self) -> std::result::Result<Vec<ExportedFile>, Mismatch> {
-            Ok(Vec::new())
-        }
-    }
-
-    /// Rows are `[b, label, target, a]`; the dictionary sees `[a, b]`.
-    #[test]
-    fn reconstructions_are_compared_with_the_target() {
-        let beside = vec![(1..2, Role::Label), (2..3, Role::Target)];
-        let sight = Sight { width: 4, inputs: vec![3..4, 0..1], beside };
-        let statistics = StatsSpec {
-            shard: 0,
-            n_latents: 2,
-            d_in: sight.d_out(),
-            fixed: FixedPoint::from_rms_norm(1.0),
-            seed: 0,
-            harvest: Default::default(),
-            coactivation_rate: 0.0,
-        };
-        let (dictionary, hold) = (Arc::new(Doubling), Hold::new(&Threads::new(1).unwrap()));
-        let done = BTreeSet::new();
-        let mut harvester =
-            Harvester { learner: 0, dictionary, encoder: None, sight, statistics, hold, card: None, done };
-        let x = vec![3.0, f32::NAN, 9.0, 1.0, 4.0, 0.0, 7.0, 2.0];
-        let decoded = Decoded { rows: 2, x, ..Decoded::default() };
-        let verdicts = [Verdict::Train, Verdict::HeldOut];
-        let share = coded(&harvester, 0, &decoded, &verdicts);
-        assert!(share.encoded.is_none());
-        assert_eq!(share.codes.values, [1.0, 3.0, 2.0, 4.0]);
-        assert_eq!(share.x_hat, [106.0, 208.0]);
-        assert_eq!(share.x.unwrap(), [9.0, 7.0]);
-        harvester.sight.beside.clear();
-        assert_eq!(coded(&harvester, 0, &decoded, &verdicts).x.unwrap(), [1.0, 3.0, 2.0, 4.0]);
-        harvester.encoder = Some(Arc::new(Doubling));
-        let (codes, x_hat) = coded(&harvester, 0, &decoded, &verdicts).encoded.unwrap();
-        assert_eq!((codes.values, x_hat), (vec![2.0, 4.0], vec![208.0]));
-    }
+    made.map_err(|error| harvest.failures.add(harvester.learner, error, stop)).ok()
 }

@@ -4,5 +4,6 @@ pub mod accumulate;
 pub mod block;
 pub mod encode;
 pub mod read;
+pub mod share;
 pub mod shuffle;
 pub mod train;

@@ -17,7 +17,7 @@ use atomflow_workers::{
     interp::{HarvestSpec, List, Split},
     learner::{Dictionary, LinearEncoder, Mismatch},
     random::{hash, unit},
-    stats::{Encoded, FixedPoint, HarvestBlock, RowSplit, ShardPartial, ShardStatistics, StatsSpec},
+    stats::{Encoded, FixedPoint, HarvestBlock, RowSplit, ShardPartial, ShardStatistics, StatsSpec, Tokens},
 };
 use proptest::prelude::*;
 
@@ -78,18 +78,20 @@ fn partial(shard: u32) -> ShardPartial {
     }
     let tokens: StringArray = pos.iter().map(|p| Some(format!("w{p}"))).collect();
     let block = HarvestBlock {
-        row_group: 0,
-        first_row: 0,
+        tokens: Tokens {
+            row_group: 0,
+            first_row: 0,
+            split: &split,
+            token_id: Some(&pos),
+            token: Some(&tokens),
+            doc_id: None,
+            seq_id: Some(&seq_id),
+            pos: Some(&pos),
+        },
         x: &x,
         x_hat: &x_hat,
         codes: &codes,
         encoded: Some(Encoded { codes: &held_out, x_hat: &encoded }),
-        split: &split,
-        token_id: Some(&pos),
-        token: Some(&tokens),
-        doc_id: None,
-        seq_id: Some(&seq_id),
-        pos: Some(&pos),
     };
     statistics.add(&block).unwrap();
     statistics.finish().unwrap()

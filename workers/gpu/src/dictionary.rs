@@ -1,40 +1,45 @@
 //! A frozen dictionary that finds codes on a card.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use atomflow_workers::{
-    card::{Encodes, Precision},
+    card::{Encodes, Precision, digest::Digests},
     codes::Codes,
     kernels::encode::Selection,
     skeleton::{FrozenParameters, Inference},
+    stats::FixedPoint,
 };
 
 use crate::{
     Runtime,
     card::{Card, Floats, Lost},
+    digest::Digesting,
     encoder::{Encoder, selected},
     kernels::{
         columns,
         factors::{Beyond, Factors, LINES, Rounding},
         lines::Lines,
+        measure::Decoder,
     },
     lost::Losses,
+    pairs::PairsOnCard,
 };
 
 /// Rows that are encoded at a time: codes do not depend on how rows are grouped.
 const ROWS: usize = 16_384;
 
 /// Encoder rows as products take them: rounded to bf16 they are half as large.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Held {
     Floats(Floats),
     Rounded(Factors),
 }
 
-/// Encoder rows on a card.
-#[derive(Debug)]
+/// Encoder rows on a card. Copies share what lies there.
+#[derive(Debug, Clone)]
 pub(crate) struct Dictionary<R: Runtime> {
-    card: Card<R>,
+    pub(crate) card: Card<R>,
+    pub(crate) losses: Losses,
     precision: Precision,
     inference: Inference,
     d: usize,
@@ -42,9 +47,9 @@ pub(crate) struct Dictionary<R: Runtime> {
     b_enc: Floats,
     /// What is subtracted from rows first.
     centre: Option<Floats>,
-    losses: Losses,
-    /// Harvest encodes on several threads; their work shares one stream and its memory.
-    turn: Mutex<()>,
+    /// Harvest encodes on several threads; their work shares one stream and its memory. Whose turn it is finds what
+    /// decodes here, once somebody has asked for it.
+    turn: Arc<Mutex<Option<Decoder>>>,
 }
 
 impl<R: Runtime> Dictionary<R> {
@@ -69,9 +74,19 @@ impl<R: Runtime> Dictionary<R> {
             b_enc,
             centre,
             losses,
-            turn: Mutex::default(),
+            turn: Arc::default(),
             card,
         }
+    }
+
+    /// Nobody else works with the card until this is dropped.
+    pub(crate) fn turn(&self) -> MutexGuard<'_, Option<Decoder>> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Number of latents.
+    pub(crate) fn n(&self) -> usize {
+        self.b_enc.len()
     }
 
     fn selection(&self) -> Selection<'_, f32> {
@@ -82,21 +97,23 @@ impl<R: Runtime> Dictionary<R> {
         }
     }
 
+    /// Codes of rows that lie on the card, `[rows, d]`, as many as are encoded at a time.
+    pub(crate) fn find(&self, x: &Floats) -> Result<PairsOnCard, Lost> {
+        let centred = self.centre.as_ref().map(|centre| columns::centre(&self.card, x, centre));
+        let w = match &self.w_enc {
+            Held::Floats(w) => Lines::Floats(w),
+            Held::Rounded(w) => Lines::Rounded(w),
+        };
+        let (bias, precision) = (&self.b_enc, self.precision);
+        let encoder = Encoder { w, bias, d: self.d, precision, weights: None };
+        encoder.find(&self.card, centred.as_ref().unwrap_or(x), self.selection())
+    }
+
     fn codes(&self, x: &[f32]) -> Result<Codes, Lost> {
-        let n = self.b_enc.len();
+        let n = self.n();
         let mut codes = Codes::new(n);
         for x in x.chunks(ROWS * self.d.max(1)) {
-            let mut rows = self.card.upload(x);
-            if let Some(centre) = &self.centre {
-                rows = columns::centre(&self.card, &rows, centre);
-            }
-            let w = match &self.w_enc {
-                Held::Floats(w) => Lines::Floats(w),
-                Held::Rounded(w) => Lines::Rounded(w),
-            };
-            let (bias, precision) = (&self.b_enc, self.precision);
-            let encoder = Encoder { w, bias, d: self.d, precision, weights: None };
-            let (pairs, _) = encoder.select(&self.card, &rows, self.selection())?;
+            let pairs = self.find(&self.card.upload(x))?.download(&self.card)?;
             let here = selected(pairs, None, n)?.codes;
             let before = codes.nnz();
             codes.offsets.extend(here.offsets.iter().skip(1).map(|end| before + end));
@@ -121,12 +138,20 @@ fn rounded<R: Runtime>(card: &Card<R>, frozen: &FrozenParameters, bias: &Floats)
 
 impl<R: Runtime> Encodes for Dictionary<R> {
     fn encode(&self, x: &[f32]) -> Codes {
-        let _turn = self.turn.lock();
+        let _turn = self.turn();
         let nothing = || Codes {
-            n_latents: self.b_enc.len(),
+            n_latents: self.n(),
             offsets: vec![0; x.len() / self.d.max(1) + 1],
             ..Codes::default()
         };
         self.losses.or_else(self.codes(x), nothing)
+    }
+
+    fn digests(&self, frozen: &FrozenParameters, fixed: FixedPoint) -> Option<Box<dyn Digests>> {
+        let upload = |numbers: &[f32]| self.card.upload(numbers);
+        let make = || Decoder { w_dec: upload(&frozen.w_dec), b_dec: upload(&frozen.b_dec) };
+        let mut turn = self.turn();
+        let decoder = turn.get_or_insert_with(make).clone();
+        Some(Box::new(Digesting::new(self.clone(), decoder, fixed)))
     }
 }

@@ -15,7 +15,7 @@ use crate::{
         factors::Rounding,
         lines::Lines,
     },
-    pairs::Pairs,
+    pairs::{Pairs, PairsOnCard},
     scores::Rows,
 };
 
@@ -51,16 +51,22 @@ impl Encoder<'_> {
         x: &Floats,
         selection: Selection<f32>,
     ) -> Result<(Pairs, Option<f32>), Lost> {
-        let rows = x.len() / self.d.max(1);
-        match selection {
-            Selection::TopK(k) => self.best(card, x, Best::new(card, rows, k, false), None),
-            Selection::AbsTopK(k) => self.best(card, x, Best::new(card, rows, k, true), None),
-            Selection::BatchTopK(k) => self.collect(card, x, Collected::batch(card, rows, k)),
-            Selection::Above(thresholds) => {
-                let thresholds = card.upload(thresholds);
-                let (pairs, _) = self.collect(card, x, Collected::above(card, rows, &thresholds))?;
-                Ok((pairs, None))
-            }
+        match self.met(card, x, selection)? {
+            Met::Best(best) => Ok((best.finish(card)?, None)),
+            Met::Collected(collected) => collected.finish(card),
+        }
+    }
+
+    /// The same, left on the card.
+    pub(crate) fn find<R: Runtime>(
+        &self,
+        card: &Card<R>,
+        x: &Floats,
+        selection: Selection<f32>,
+    ) -> Result<PairsOnCard, Lost> {
+        match self.met(card, x, selection)? {
+            Met::Best(best) => best.close(card),
+            Met::Collected(collected) => collected.close(card),
         }
     }
 
@@ -73,7 +79,23 @@ impl Encoder<'_> {
         latents: &Ints,
     ) -> Result<Pairs, Lost> {
         let best = Best::new(card, x.len() / self.d.max(1), k, false);
-        self.best(card, x, best, Some(latents)).map(|(pairs, _)| pairs)
+        self.best(card, x, best, Some(latents))?.finish(card)
+    }
+
+    /// All chunks of latents, met by what selects.
+    fn met<R: Runtime>(&self, card: &Card<R>, x: &Floats, selection: Selection<f32>) -> Result<Met, Lost> {
+        let rows = x.len() / self.d.max(1);
+        let collected = match selection {
+            Selection::TopK(k) => {
+                return self.best(card, x, Best::new(card, rows, k, false), None).map(Met::Best);
+            }
+            Selection::AbsTopK(k) => {
+                return self.best(card, x, Best::new(card, rows, k, true), None).map(Met::Best);
+            }
+            Selection::BatchTopK(k) => Collected::batch(card, rows, k),
+            Selection::Above(thresholds) => Collected::above(card, rows, &card.upload(thresholds)),
+        };
+        self.collect(card, x, collected).map(Met::Collected)
     }
 
     fn best<R: Runtime>(
@@ -82,7 +104,7 @@ impl Encoder<'_> {
         x: &Floats,
         mut best: Best,
         latents: Option<&Ints>,
-    ) -> Result<(Pairs, Option<f32>), Lost> {
+    ) -> Result<Best, Lost> {
         below_4g(x.len() / self.d.max(1), best.room())?;
         self.chunks(card, x, |scores, first, width| {
             let listed = latents.map(|latents| latents.part(first, width));
@@ -90,7 +112,7 @@ impl Encoder<'_> {
             best.meet(card, scores, width, columns);
             Ok(())
         })?;
-        Ok((best.finish(card)?, None))
+        Ok(best)
     }
 
     fn collect<R: Runtime>(
@@ -98,9 +120,9 @@ impl Encoder<'_> {
         card: &Card<R>,
         x: &Floats,
         mut collected: Collected,
-    ) -> Result<(Pairs, Option<f32>), Lost> {
+    ) -> Result<Collected, Lost> {
         self.chunks(card, x, |scores, first, width| collected.meet(card, scores, width, first as u32))?;
-        collected.finish(card)
+        Ok(collected)
     }
 
     /// Hands out the scores of one chunk of latents after the other: `[rows, width]`, and the first latent.
@@ -126,6 +148,12 @@ impl Encoder<'_> {
         }
         Ok(())
     }
+}
+
+/// What has met every score.
+enum Met {
+    Best(Best),
+    Collected(Collected),
 }
 
 /// Positions in rows are 32 bits.

@@ -12,6 +12,7 @@ pub mod card;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub(crate) mod dictionary;
+pub(crate) mod digest;
 pub(crate) mod encoder;
 pub(crate) mod held;
 pub mod kernels;

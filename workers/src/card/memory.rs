@@ -63,11 +63,11 @@ impl Held {
             + 4 * segments * (d_in + d_out + 1)
     }
 
-    /// The frozen encoder that finds codes.
+    /// The frozen encoder that finds codes, and the atoms that they decode to.
     pub fn dictionary(&self) -> u64 {
         let row =
             if self.arithmetic.precision == Precision::Bf16 { 2 * rounded(self.d_in) } else { 4 * self.d_in };
-        self.n_latents * (row + 4) + 4 * self.d_in
+        self.n_latents * (row + 4 + 4 * self.d_out) + 4 * self.d_in
     }
 }
 
@@ -100,6 +100,9 @@ mod tests {
             let found = per_weight(held(precision, moments));
             assert!((found - bytes).abs() < 0.01, "{precision:?} {moments:?}: {found}");
         }
-        assert_eq!(held(Precision::F32, MomentsIn::F32).dictionary(), (131_072 + 1) * 4096 * 4 + 131_072 * 4);
+        assert_eq!(
+            held(Precision::F32, MomentsIn::F32).dictionary(),
+            (2 * 131_072 + 1) * 4096 * 4 + 131_072 * 4
+        );
     }
 }

@@ -5,6 +5,7 @@
 //! with a card and without. `workers/gpu` holds the implementation; this crate knows none but several cards as one.
 
 mod cluster;
+pub mod digest;
 pub mod memory;
 mod pairs;
 mod replicated;
@@ -24,10 +25,12 @@ use crate::{
         lanes::Moments,
     },
     skeleton::{FrozenParameters, Inference, parameters::Parameters, update::Atoms},
+    stats::FixedPoint,
     threads::Threads,
 };
 
 pub use cluster::as_one;
+use digest::Digests;
 pub use scatter::Scatter;
 use wire::{Incoming, Outgoing, Sent};
 
@@ -229,6 +232,12 @@ pub trait Peer: Card {
 pub trait Encodes: Send + Sync + Debug {
     /// Codes of `x`, row-major `[rows, d_in]`.
     fn encode(&self, x: &[f32]) -> Codes;
+
+    /// Counts the codes of one shard where they are found, at the scales of the run; `None` if it cannot. `frozen` is
+    /// what it was made of.
+    fn digests(&self, _frozen: &FrozenParameters, _fixed: FixedPoint) -> Option<Box<dyn Digests>> {
+        None
+    }
 }
 
 /// Numbers per row on a card, `[rows, d_out]`.

@@ -2,7 +2,7 @@
 
 use crate::{
     random::{hash, mix, unit},
-    stats::{HarvestBlock, RowSplit},
+    stats::{RowSplit, Tokens},
 };
 
 /// Streams of random numbers, so that draws for different purposes are independent.
@@ -101,13 +101,13 @@ struct Row {
 }
 
 impl Row {
-    fn of(block: &HarvestBlock<'_>, at: usize) -> Row {
+    fn of(tokens: &Tokens<'_>, at: usize) -> Row {
         Row {
-            row: block.first_row + at as u64,
-            row_group: block.row_group,
-            seq_id: block.seq_id.map(|c| c[at]),
-            doc_id: block.doc_id.map(|c| c[at]),
-            pos: block.pos.map(|c| c[at]),
+            row: tokens.first_row + at as u64,
+            row_group: tokens.row_group,
+            seq_id: tokens.seq_id.map(|c| c[at]),
+            doc_id: tokens.doc_id.map(|c| c[at]),
+            pos: tokens.pos.map(|c| c[at]),
         }
     }
 
@@ -144,18 +144,18 @@ impl Cutter {
         }
     }
 
-    /// Whether row `at` of `block` begins a new context; the open one must then be closed first.
-    pub(crate) fn begins(&self, block: &HarvestBlock<'_>, at: usize) -> bool {
-        let row = Row::of(block, at);
+    /// Whether row `at` of `tokens` begins a new context; the open one must then be closed first.
+    pub(crate) fn begins(&self, tokens: &Tokens<'_>, at: usize) -> bool {
+        let row = Row::of(tokens, at);
         let Some(last) = &self.last else { return true };
         let window = |pos: i32| pos.div_euclid(self.context_tokens as i32);
         let next_window = matches!((last.pos, row.pos), (Some(a), Some(b)) if window(a) != window(b));
         self.context.rows == self.context_tokens || next_window || !row.follows(last)
     }
 
-    /// Opens a context at row `at` of `block`, forgetting the open one.
-    pub(crate) fn open(&mut self, block: &HarvestBlock<'_>, at: usize) {
-        let row = Row::of(block, at);
+    /// Opens a context at row `at` of `tokens`, forgetting the open one.
+    pub(crate) fn open(&mut self, tokens: &Tokens<'_>, at: usize) {
+        let row = Row::of(tokens, at);
         let same_sequence =
             self.last.is_some_and(|last| last.seq_id == row.seq_id && last.row + 1 == row.row);
         if !same_sequence {
@@ -168,10 +168,10 @@ impl Cutter {
             (Some(_), None) => self.in_sequence,
         };
         self.hash = hash(&[self.seed, CONTEXT_STREAM, seq as u64, start as u64]);
-        self.begin(block, &row, seq, start);
+        self.begin(tokens, &row, seq, start);
     }
 
-    fn begin(&mut self, block: &HarvestBlock<'_>, row: &Row, seq: i64, start: i64) {
+    fn begin(&mut self, tokens: &Tokens<'_>, row: &Row, seq: i64, start: i64) {
         self.pairs.clear();
         self.kept = 0;
         let context = &mut self.context;
@@ -183,39 +183,40 @@ impl Cutter {
         context.row_in_group = row.row - self.group.1;
         (context.seq, context.start, context.rows) = (seq, start, 0);
         (context.seq_id, context.doc_id, context.pos) = (row.seq_id, row.doc_id, row.pos);
-        (context.has_ids, context.has_text) = (block.token_id.is_some(), block.token.is_some());
+        (context.has_ids, context.has_text) = (tokens.token_id.is_some(), tokens.token.is_some());
     }
 
     /// Notes which row group the coming rows lie in.
-    pub(crate) fn enter(&mut self, block: &HarvestBlock<'_>) {
-        if self.group.0 != block.row_group {
-            self.group = (block.row_group, block.first_row);
+    pub(crate) fn enter(&mut self, tokens: &Tokens<'_>) {
+        if self.group.0 != tokens.row_group {
+            self.group = (tokens.row_group, tokens.first_row);
         }
     }
 
-    /// Adds row `at` of `block` to the open context.
-    pub(crate) fn push(&mut self, block: &HarvestBlock<'_>, at: usize) {
-        let offset = self.context.rows as u16;
-        if let Some(ids) = block.token_id {
+    /// Adds row `at` of `tokens` to the open context.
+    pub(crate) fn push(&mut self, tokens: &Tokens<'_>, at: usize) {
+        let offset = self.context.rows;
+        if let Some(ids) = tokens.token_id {
             self.context.token_ids.push(ids[at]);
         }
-        if let Some(texts) = block.token {
+        if let Some(texts) = tokens.token {
             self.push_text(texts, at);
         }
-        if block.split[at].kept() {
-            let (latents, values) = block.codes.row(at);
-            self.pairs.extend(latents.iter().zip(values).map(|(&latent, &value)| Pair {
-                latent,
-                offset,
-                value,
-            }));
+        if tokens.split[at].kept() {
             self.kept += 1;
         } else {
-            self.context.dropped.push(u32::from(offset));
+            self.context.dropped.push(offset);
         }
         self.context.rows += 1;
         self.in_sequence += 1;
-        self.last = Some(Row::of(block, at));
+        self.last = Some(Row::of(tokens, at));
+    }
+
+    /// Adds the codes of the row to be pushed next, which is kept.
+    pub(crate) fn take(&mut self, latents: &[u32], values: &[f32]) {
+        let offset = self.context.rows as u16;
+        let pairs = latents.iter().zip(values);
+        self.pairs.extend(pairs.map(|(&latent, &value)| Pair { latent, offset, value }));
     }
 
     fn push_text(&mut self, texts: &arrow::array::StringArray, at: usize) {

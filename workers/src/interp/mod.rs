@@ -4,6 +4,7 @@
 //! keeps bounded samples of its active contexts ([`samples`]) and all latents share a pool of contexts
 //! with their full codes ([`pool`]). [`select`] turns merged samples into the published examples.
 
+pub(crate) mod bounds;
 pub mod context;
 pub mod pool;
 pub mod samples;

@@ -43,6 +43,10 @@ impl Ord for Pooled {
     }
 }
 
+fn key(context: &Context, context_hash: u64) -> (u64, i64, i64, u64) {
+    (context_hash >> 1, context.seq, context.start, context.first_row)
+}
+
 /// Per split, the contexts with the smallest hashes.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -66,17 +70,23 @@ impl Pool {
         split: Split,
         pairs: &[Pair],
     ) -> bool {
-        let (capacity, heap) = (self.capacity[split as usize], &mut self.heaps[split as usize]);
-        let key = (context_hash >> 1, context.seq, context.start, context.first_row);
-        let full = heap.len() >= capacity;
-        if capacity == 0 || (full && heap.peek().is_some_and(|worst| worst.key() <= key)) {
+        if !self.wants(context, context_hash, split) {
             return false;
         }
-        if full {
+        let (capacity, heap) = (self.capacity[split as usize], &mut self.heaps[split as usize]);
+        if heap.len() >= capacity {
             heap.pop();
         }
-        heap.push(Pooled { order: key.0, seq: key.1, start: key.2, context: key.3, pairs: pairs.into() });
+        let (order, seq, start, context) = key(context, context_hash);
+        heap.push(Pooled { order, seq, start, context, pairs: pairs.into() });
         true
+    }
+
+    /// Whether it would take a context. One that it does not want now it does not want later.
+    pub(crate) fn wants(&self, context: &Context, context_hash: u64, split: Split) -> bool {
+        let (capacity, heap) = (self.capacity[split as usize], &self.heaps[split as usize]);
+        let beaten = || heap.peek().is_none_or(|worst| key(context, context_hash) < worst.key());
+        capacity > 0 && (heap.len() < capacity || beaten())
     }
 
     /// Identities of the contexts in the pool.

@@ -5,13 +5,16 @@
 
 use super::{
     HarvestSpec,
+    bounds::{Bound, Bounds},
     context::{Context, Pair, Split},
     smallest::{Entry, Smallest},
 };
 use crate::random::{mix, unit};
 
-const UNIFORM_STREAM: u64 = 0x756e_6966_0000_0004;
-const IMPORTANCE_STREAM: u64 = 0x696d_706f_0000_0005;
+/// Stream of the draws of [`List::Uniform`].
+pub const UNIFORM_STREAM: u64 = 0x756e_6966_0000_0004;
+/// Stream of the draws of [`List::Importance`].
+pub const IMPORTANCE_STREAM: u64 = 0x696d_706f_0000_0005;
 
 /// The three lists a latent keeps per split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,6 +84,13 @@ impl Samples {
             lists: (0..n_latents * 6).map(|_| Smallest::default()).collect(),
             limits: vec![[u64::MAX; 3]; n_latents * 2],
         }
+    }
+
+    /// What the lists may still take, `[n_latents]`. It only shrinks, so that what these bounds leave out is refused
+    /// later, too.
+    pub(crate) fn bounds(&self) -> Vec<Bounds> {
+        let of = |(limits, split): (&[u64; 3], usize)| Bound::of(*limits, self.capacity[split]);
+        self.limits.as_chunks::<2>().0.iter().map(|[a, b]| [of((a, 0)), of((b, 1))]).collect()
     }
 
     /// Offers one context to the latent of `pairs` (all of one latent). Says whether a list took it.

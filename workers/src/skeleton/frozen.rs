@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::{
-    card::{Card, Encodes},
+    card::{Card, Encodes, digest::Digests},
     codes::Codes,
     export::{self, ExportedFile},
     kernels::{
@@ -15,6 +15,7 @@ use crate::{
     },
     learner::{Dictionary, LinearEncoder, Mismatch},
     made::Made,
+    stats::FixedPoint,
     threads::Threads,
 };
 
@@ -183,6 +184,12 @@ impl Dictionary for FrozenSae {
     fn decode(&self, codes: &Codes, x_hat: &mut [f32]) {
         let p = &self.parameters;
         p.threads.install(|| gather::decode(self.path, codes, &codes.values, &p.w_dec, &p.b_dec, x_hat));
+    }
+
+    fn digests(&self, fixed: FixedPoint) -> Option<Box<dyn Digests>> {
+        // What it reconstructs has to be what it encodes.
+        let same = self.d_in() == self.d_out();
+        self.card.as_ref().filter(|_| same)?.digests(&self.parameters, fixed)
     }
 
     fn atoms(&self) -> &[f32] {

@@ -50,21 +50,13 @@ pub struct Encoded<'a> {
     pub x_hat: &'a [f32],
 }
 
-/// Consecutive rows of one row group of one shard, in storage order.
+/// What is known of consecutive rows of one row group of one shard beside their vectors, in storage order.
 #[derive(Debug, Clone, Copy)]
-pub struct HarvestBlock<'a> {
+pub struct Tokens<'a> {
     /// Row group the rows lie in.
     pub row_group: u32,
     /// Number of the first row in the shard.
     pub first_row: u64,
-    /// Activations in input units, row-major `[rows, d_in]`.
-    pub x: &'a [f32],
-    /// Reconstructions in input units, row-major `[rows, d_in]`.
-    pub x_hat: &'a [f32],
-    /// Codes in input units.
-    pub codes: &'a Codes,
-    /// What the learner's own encoder makes of the held-out rows, where a coder found the codes.
-    pub encoded: Option<Encoded<'a>>,
     /// What becomes of each row, `[rows]`.
     pub split: &'a [RowSplit],
     /// Token ids, `[rows]`.
@@ -79,15 +71,50 @@ pub struct HarvestBlock<'a> {
     pub pos: Option<&'a [i32]>,
 }
 
-impl HarvestBlock<'_> {
+impl Tokens<'_> {
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.split.len()
     }
 
+    /// What has another length, if anything.
+    pub(crate) fn mismatch(&self) -> Option<&'static str> {
+        let rows = self.rows();
+        let columns = [
+            ("token_id", self.token_id.is_none_or(|c| c.len() == rows)),
+            ("token", self.token.is_none_or(|c| arrow::array::Array::len(c) == rows)),
+            ("doc_id", self.doc_id.is_none_or(|c| c.len() == rows)),
+            ("seq_id", self.seq_id.is_none_or(|c| c.len() == rows)),
+            ("pos", self.pos.is_none_or(|c| c.len() == rows)),
+        ];
+        columns.into_iter().find(|(_, fits)| !fits).map(|(name, _)| name)
+    }
+}
+
+/// Rows with their codes.
+#[derive(Debug, Clone, Copy)]
+pub struct HarvestBlock<'a> {
+    /// Where they stand in the text, and what becomes of them.
+    pub tokens: Tokens<'a>,
+    /// Activations in input units, row-major `[rows, d_in]`.
+    pub x: &'a [f32],
+    /// Reconstructions in input units, row-major `[rows, d_in]`.
+    pub x_hat: &'a [f32],
+    /// Codes in input units.
+    pub codes: &'a Codes,
+    /// What the learner's own encoder makes of the held-out rows, where a coder found the codes.
+    pub encoded: Option<Encoded<'a>>,
+}
+
+impl HarvestBlock<'_> {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.tokens.rows()
+    }
+
     /// The held-out rows, by their place in the block.
     pub(crate) fn held_out(&self) -> impl Iterator<Item = usize> {
-        let places = self.split.iter().enumerate();
+        let places = self.tokens.split.iter().enumerate();
         places.filter(|(_, split)| **split == RowSplit::HeldOut).map(|(at, _)| at)
     }
 
@@ -105,12 +132,8 @@ impl HarvestBlock<'_> {
             ("x_hat", self.x_hat.len() == rows * d_in),
             ("codes", self.codes.rows() == rows),
             ("encoded", self.encoded_fits(d_in)),
-            ("token_id", self.token_id.is_none_or(|c| c.len() == rows)),
-            ("token", self.token.is_none_or(|c| arrow::array::Array::len(c) == rows)),
-            ("doc_id", self.doc_id.is_none_or(|c| c.len() == rows)),
-            ("seq_id", self.seq_id.is_none_or(|c| c.len() == rows)),
-            ("pos", self.pos.is_none_or(|c| c.len() == rows)),
         ];
-        columns.into_iter().find(|(_, fits)| !fits).map(|(name, _)| name)
+        let wrong = columns.into_iter().find(|(_, fits)| !fits).map(|(name, _)| name);
+        wrong.or_else(|| self.tokens.mismatch())
     }
 }

@@ -6,7 +6,9 @@
 //! blocks, workers and the order of shards cannot change a bit of any total.
 
 pub mod block;
+mod collected;
 pub mod description;
+mod digested;
 pub mod fixed;
 pub mod histogram;
 pub mod latents;
@@ -16,7 +18,7 @@ pub mod shard;
 mod tables;
 mod triangle;
 
-pub use block::{Encoded, HarvestBlock, RowSplit};
+pub use block::{Encoded, HarvestBlock, RowSplit, Tokens};
 pub use fixed::FixedPoint;
 pub use quality::{Figures, QualitySums};
 pub use shard::{ShardPartial, ShardStatistics, StatsError, StatsSpec};

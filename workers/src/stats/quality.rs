@@ -115,7 +115,12 @@ impl QualityAccumulator {
 
     /// One row: `x` and `x_hat` are `[d_in]`.
     pub(crate) fn add_row(&mut self, x: &[f32], x_hat: &[f32], nnz: usize) {
-        let [error, xx, dot, yy] = products(x, x_hat);
+        self.add_products(products(x, x_hat), nnz);
+        self.add_coordinates(x);
+    }
+
+    /// ‖x−x̂‖², ‖x‖², x·x̂ and ‖x̂‖² of one row, in input units.
+    pub(crate) fn add_products(&mut self, [error, xx, dot, yy]: [f64; 4], nnz: usize) {
         let norms = (xx * yy).sqrt();
         let cosine = if norms > 0.0 { dot / norms } else { 0.0 };
         self.rows += 1;
@@ -125,7 +130,11 @@ impl QualityAccumulator {
         }
         self.wide[4] += round_wide(cosine * pow2(COSINE_LOG2));
         self.overflow |= beyond(xx.sqrt() * self.value_scale);
-        self.add_coordinates(x);
+    }
+
+    /// Fixed-point Σx over some rows.
+    pub(crate) fn add_sum_x(&mut self, sum_x: &[i64]) {
+        self.sum_x.iter_mut().zip(sum_x).for_each(|(total, &sum)| *total += i128::from(sum));
     }
 
     fn add_coordinates(&mut self, x: &[f32]) {

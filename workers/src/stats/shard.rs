@@ -1,23 +1,23 @@
 //! One shard: rows in storage order in, partial tables out.
 
-use std::collections::BTreeMap;
-
 use arrow::{array::RecordBatch, error::ArrowError};
 use atomflow_schemas::partial::Partial;
 
 use super::{
-    block::{Encoded, HarvestBlock, RowSplit},
+    block::{Encoded, HarvestBlock, RowSplit, Tokens},
+    collected::{Closed, Collected},
     fixed::FixedPoint,
     latents::LatentTable,
     pairs::PairCounts,
     quality::{QualityAccumulator, QualitySums},
     tables,
 };
-use crate::interp::{
-    HarvestSpec,
-    context::{Context, Cutter, Split},
-    pool::Pool,
-    samples::Samples,
+use crate::{
+    card::digest::Digests,
+    interp::{
+        HarvestSpec,
+        context::{Context, Cutter, Split},
+    },
 };
 
 /// What goes wrong while statistics are taken.
@@ -63,18 +63,18 @@ pub struct StatsSpec {
 /// the contexts that these refer to. None of it grows with the number of rows once the samples are full.
 #[derive(Debug)]
 pub struct ShardStatistics {
-    spec: StatsSpec,
-    latents: LatentTable,
-    quality: [QualityAccumulator; 3],
+    pub(super) spec: StatsSpec,
+    pub(super) latents: LatentTable,
+    pub(super) quality: [QualityAccumulator; 3],
+    /// What encodes and counts, where that is a card.
+    pub(super) card: Option<Box<dyn Digests>>,
     /// Held-out rows under the learner's own encoder, where a coder finds the codes.
     encoded: Option<QualityAccumulator>,
-    pairs: PairCounts,
-    rows_sampled: [i64; 3],
-    contexts_kept: i64,
-    cutter: Cutter,
-    samples: Samples,
-    pool: Pool,
-    kept: KeptContexts,
+    pub(super) pairs: PairCounts,
+    pub(super) rows_sampled: [i64; 3],
+    pub(super) contexts_kept: i64,
+    pub(super) cutter: Cutter,
+    pub(super) collected: Collected,
     next_row: u64,
 }
 
@@ -85,30 +85,49 @@ impl ShardStatistics {
         ShardStatistics {
             latents: LatentTable::new(spec.n_latents, spec.fixed),
             quality: [(); 3].map(|()| quality()),
+            card: None,
             encoded: spec.harvest.coder.is_some().then(quality),
             pairs: PairCounts::new(spec.n_latents),
             rows_sampled: [0; 3],
             contexts_kept: 0,
             cutter: Cutter::new(spec.shard, spec.seed, spec.harvest.context_tokens),
-            samples: Samples::new(spec.n_latents, &spec.harvest),
-            pool: Pool::new(&spec.harvest),
-            kept: KeptContexts::default(),
+            collected: Collected::new(spec.n_latents, &spec.harvest),
             next_row: 0,
             spec,
         }
     }
 
+    /// No rows yet; a card encodes them and counts their codes.
+    pub fn on_card(spec: StatsSpec, card: Box<dyn Digests>) -> Self {
+        ShardStatistics { card: Some(card), ..ShardStatistics::new(spec) }
+    }
+
+    /// Whether a card counts the codes: then [`ShardStatistics::digest`] takes rows, otherwise
+    /// [`ShardStatistics::add`] takes them with their codes.
+    pub fn is_on_card(&self) -> bool {
+        self.card.is_some()
+    }
+
     /// Adds rows. Blocks come in storage order; how rows are grouped into blocks does not matter.
     pub fn add(&mut self, block: &HarvestBlock<'_>) -> Result<(), StatsError> {
         self.check(block)?;
-        self.cutter.enter(block);
+        self.follow(&block.tokens)?;
         for at in 0..block.rows() {
             self.add_row(block, at);
         }
         if let (Some(sums), Some(encoded)) = (&mut self.encoded, &block.encoded) {
             add_encoded(sums, block, encoded, self.spec.d_in);
         }
-        self.next_row = block.first_row + block.rows() as u64;
+        Ok(())
+    }
+
+    /// Notes which rows come now.
+    pub(super) fn follow(&mut self, tokens: &Tokens<'_>) -> Result<(), StatsError> {
+        if tokens.first_row < self.next_row {
+            return Err(StatsError::Block(format!("row {} comes after {}", tokens.first_row, self.next_row)));
+        }
+        self.cutter.enter(tokens);
+        self.next_row = tokens.first_row + tokens.rows() as u64;
         Ok(())
     }
 
@@ -119,9 +138,6 @@ impl ShardStatistics {
         if block.encoded.is_some() != self.encoded.is_some() {
             return Err(StatsError::Block("`encoded` goes with a coder".to_owned()));
         }
-        if block.first_row < self.next_row {
-            return Err(StatsError::Block(format!("row {} comes after {}", block.first_row, self.next_row)));
-        }
         match block.codes.latents.iter().find(|&&latent| latent as usize >= self.spec.n_latents) {
             Some(latent) => Err(StatsError::Block(format!("latent {latent} of {}", self.spec.n_latents))),
             None => Ok(()),
@@ -129,10 +145,10 @@ impl ShardStatistics {
     }
 
     fn add_row(&mut self, block: &HarvestBlock<'_>, at: usize) {
-        let split = block.split[at];
-        if self.cutter.begins(block, at) {
+        let (tokens, split) = (&block.tokens, block.tokens.split[at]);
+        if self.cutter.begins(tokens, at) {
             self.close_context();
-            self.cutter.open(block, at);
+            self.cutter.open(tokens, at);
         }
         if split != RowSplit::Bad {
             let row = at * self.spec.d_in..(at + 1) * self.spec.d_in;
@@ -142,12 +158,13 @@ impl ShardStatistics {
         if split.kept() {
             self.count(block, at, split);
         }
-        self.cutter.push(block, at);
+        self.cutter.push(tokens, at);
     }
 
     fn count(&mut self, block: &HarvestBlock<'_>, at: usize, split: RowSplit) {
         let (latents, values) = block.codes.row(at);
         let sampled = self.cutter.sampled(split, self.spec.coactivation_rate);
+        self.cutter.take(latents, values);
         self.latents.add_row(latents, values, sampled);
         if sampled {
             self.rows_sampled[split as usize] += 1;
@@ -157,29 +174,22 @@ impl ShardStatistics {
 
     /// Offers the open context to the samples and the pool.
     fn close_context(&mut self) {
-        if self.cutter.context.rows == 0 || self.cutter.kept == 0 {
+        let Cutter { context, pairs, hash, kept, .. } = &mut self.cutter;
+        if context.rows == 0 || *kept == 0 {
             return;
         }
+        let closed = Closed { split: self.spec.split_of(context), context, hash: *hash };
         self.contexts_kept += 1;
-        self.cutter.pairs.sort_unstable_by_key(|pair| u64::from(pair.latent) << 16 | u64::from(pair.offset));
-        let (context, hash, pairs) = (&self.cutter.context, self.cutter.hash, &self.cutter.pairs);
-        let split = Split::of(self.spec.seed, context.seq, context.start, self.spec.harvest.score_share);
-        let mut taken = self.pool.offer(context, hash, split, pairs);
-        for same in pairs.chunk_by(|a, b| a.latent == b.latent) {
-            self.latents.add_context(same[0].latent);
-            taken |= self.samples.offer(context, hash, split, same);
-        }
-        if taken {
-            self.kept.keep(context);
-            self.kept.forget_unused(&self.samples, &self.pool);
-        }
+        self.collected.offer(closed, pairs, &mut self.latents);
     }
 
     /// The partial tables.
     pub fn finish(mut self) -> Result<ShardPartial, StatsError> {
         self.close_context();
-        self.samples.settle();
-        self.kept.sweep(&self.samples, &self.pool);
+        self.collected.settle();
+        if let Some(card) = self.card.take() {
+            self.latents.add_all(&card.finish());
+        }
         if self.latents.overflowed() {
             return Err(StatsError::OutOfRange("an activation"));
         }
@@ -187,8 +197,8 @@ impl ShardStatistics {
         let quality = self.quality.into_iter().chain(self.encoded).map(QualityAccumulator::finish);
         let quality: Option<Vec<QualitySums>> = quality.collect();
         let quality = quality.ok_or(StatsError::OutOfRange("a sum over rows"))?;
-        let (latents, kept) = (&self.latents, &self.kept.contexts);
-        let (pairs, samples, pool) = (self.pairs, self.samples, self.pool);
+        let (latents, pairs) = (&self.latents, self.pairs);
+        let (samples, pool, contexts) = self.collected.into_parts();
         // The large ones side by side: nothing else runs while the last shard is finished.
         let ((pairs, samples), pool) = rayon::join(
             || rayon::join(|| tables::pairs(pairs), || tables::samples(samples)),
@@ -200,9 +210,16 @@ impl ShardStatistics {
             (Partial::Pairs, pairs?),
             (Partial::Samples, samples?),
             (Partial::Pool, pool?),
-            (Partial::Contexts, tables::contexts(kept.values())?),
+            (Partial::Contexts, tables::contexts(contexts.iter())?),
         ];
         Ok(ShardPartial { shard: self.spec.shard, batches })
+    }
+}
+
+impl StatsSpec {
+    /// Which side of the explain/score border a context lies on.
+    pub(super) fn split_of(&self, context: &Context) -> Split {
+        Split::of(self.seed, context.seq, context.start, self.harvest.score_share)
     }
 }
 
@@ -225,33 +242,5 @@ impl ShardPartial {
     /// The table of one kind.
     pub fn batch(&self, partial: Partial) -> Option<&RecordBatch> {
         self.batches.iter().find(|(kind, _)| *kind == partial).map(|(_, batch)| batch)
-    }
-}
-
-/// Tokens of the contexts that some sample refers to.
-#[derive(Debug, Default)]
-struct KeptContexts {
-    contexts: BTreeMap<u64, Context>,
-    sweep_at: usize,
-}
-
-impl KeptContexts {
-    fn keep(&mut self, context: &Context) {
-        self.contexts.insert(context.first_row, context.clone());
-    }
-
-    /// Sweeps whenever the store has doubled since the last sweep: the cost per context stays constant,
-    /// and the store stays within twice of what is used.
-    fn forget_unused(&mut self, samples: &Samples, pool: &Pool) {
-        if self.contexts.len() >= self.sweep_at.max(4096) {
-            self.sweep(samples, pool);
-            self.sweep_at = 2 * self.contexts.len();
-        }
-    }
-
-    fn sweep(&mut self, samples: &Samples, pool: &Pool) {
-        let mut used: Vec<u64> = samples.contexts().chain(pool.contexts()).collect();
-        used.sort_unstable();
-        self.contexts.retain(|row, _| used.binary_search(row).is_ok());
     }
 }

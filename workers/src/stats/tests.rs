@@ -15,6 +15,8 @@ use crate::{
     random::{hash, unit},
 };
 
+mod digested;
+
 const LATENTS: usize = 24;
 const D: usize = 5;
 const SEED: u64 = 7;
@@ -89,24 +91,31 @@ impl Rows {
             let (encoded, coarse, mut few) =
                 (spec.coder.is_some(), self.coarse(from, to), Codes::new(LATENTS));
             self.held_out(from, to).for_each(|_| few.push_row([(1, 1.0)]));
+            let texts = texts.slice(from, to - from);
             let block_of_rows = HarvestBlock {
-                row_group: 0,
-                first_row: from as u64,
+                tokens: self.tokens(from, to, &texts),
                 x: &self.x[from * D..to * D],
                 x_hat: &self.x_hat[from * D..to * D],
                 codes: &codes,
                 encoded: encoded.then_some(Encoded { codes: &few, x_hat: &coarse }),
-                split: &self.split[from..to],
-                token_id: Some(&self.token_id[from..to]),
-                token: Some(&texts.slice(from, to - from)),
-                doc_id: Some(&self.doc_id[from..to]),
-                seq_id: Some(&self.seq_id[from..to]),
-                pos: Some(&self.pos[from..to]),
             };
             statistics.add(&block_of_rows).unwrap();
             (from, block) = (to, block + 1);
         }
         statistics.finish().unwrap()
+    }
+
+    fn tokens<'a>(&'a self, from: usize, to: usize, texts: &'a StringArray) -> Tokens<'a> {
+        Tokens {
+            row_group: 0,
+            first_row: from as u64,
+            split: &self.split[from..to],
+            token_id: Some(&self.token_id[from..to]),
+            token: Some(texts),
+            doc_id: Some(&self.doc_id[from..to]),
+            seq_id: Some(&self.seq_id[from..to]),
+            pos: Some(&self.pos[from..to]),
+        }
     }
 
     fn held_out(&self, from: usize, to: usize) -> impl Iterator<Item = usize> {
@@ -281,13 +290,9 @@ fn contexts_without_sequences_are_rows_and_row_groups() {
     (0..10).for_each(|_| codes.push_row([(3, 1.0)]));
     let mut statistics = ShardStatistics::new(stats_spec(5, &spec()));
     for row_group in 0..2 {
-        let block = HarvestBlock {
+        let tokens = Tokens {
             row_group,
             first_row: u64::from(row_group) * 10,
-            x: &x,
-            x_hat: &x_hat,
-            codes: &codes,
-            encoded: None,
             split: &[RowSplit::Train; 10],
             token_id: None,
             token: None,
@@ -295,6 +300,7 @@ fn contexts_without_sequences_are_rows_and_row_groups() {
             seq_id: None,
             pos: None,
         };
+        let block = HarvestBlock { tokens, x: &x, x_hat: &x_hat, codes: &codes, encoded: None };
         statistics.add(&block).unwrap();
     }
     let partial = statistics.finish().unwrap();
@@ -337,18 +343,20 @@ fn a_broken_contract_is_an_error() {
     let mut codes = Codes::new(LATENTS);
     codes.push_row([(5, 1.0)]);
     let block = HarvestBlock {
-        row_group: 0,
-        first_row: 0,
+        tokens: Tokens {
+            row_group: 0,
+            first_row: 0,
+            split: &[RowSplit::Train],
+            token_id: None,
+            token: None,
+            doc_id: None,
+            seq_id: None,
+            pos: None,
+        },
         x: &rows.x[..D],
         x_hat: &rows.x_hat[..D],
         codes: &codes,
         encoded: None,
-        split: &[RowSplit::Train],
-        token_id: None,
-        token: None,
-        doc_id: None,
-        seq_id: None,
-        pos: None,
     };
     assert!(matches!(statistics.add(&block), Err(StatsError::Block(_))));
     assert!(matches!(statistics.add(&HarvestBlock { x: &[], ..block }), Err(StatsError::Block(_))));
@@ -358,7 +366,8 @@ fn a_broken_contract_is_an_error() {
     let coder = HarvestSpec { coder: Some(CoderSpec::Omp { k: 4 }), ..spec() };
     let mut statistics = ShardStatistics::new(stats_spec(0, &coder));
     assert!(matches!(statistics.add(&block), Err(StatsError::Block(_))));
-    let held_out = HarvestBlock { encoded, split: &[RowSplit::HeldOut], ..block };
+    let held_out = Tokens { split: &[RowSplit::HeldOut], ..block.tokens };
+    let held_out = HarvestBlock { encoded, tokens: held_out, ..block };
     assert!(matches!(statistics.add(&held_out), Err(StatsError::Block(_))));
     assert!(statistics.add(&HarvestBlock { encoded, ..block }).is_ok());
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     card::{Card, Floats, Ints, Lost, cubes, units},
-    pairs::Pairs,
+    pairs::{Pairs, PairsOnCard},
 };
 
 /// Appends what reaches (`least`, `least_late`) and returns how many there are then, of which those beyond `room`
@@ -263,8 +263,16 @@ impl Best {
     /// # Errors
     /// The card is lost.
     pub fn finish<R: Runtime>(self, card: &Card<R>) -> Result<Pairs, Lost> {
+        self.close(card)?.download(card)
+    }
+
+    /// What is left.
+    ///
+    /// # Errors
+    /// The card is lost.
+    pub fn close<R: Runtime>(self, card: &Card<R>) -> Result<PairsOnCard, Lost> {
         if self.rows * self.k == 0 {
-            return Ok(Pairs::none(self.rows));
+            return Ok(PairsOnCard::none(card, self.rows));
         }
         close_rows::launch::<R>(
             card.client(),

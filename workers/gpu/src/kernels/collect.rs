@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     card::{Card, Floats, Ints, Lost, cubes, units},
-    pairs::Pairs,
+    pairs::{Pairs, PairsOnCard},
 };
 
 /// Pairs that a list has room for at least.
@@ -123,14 +123,25 @@ impl Collected {
     ///
     /// # Errors
     /// The card is lost.
-    pub fn finish<R: Runtime>(mut self, card: &Card<R>) -> Result<(Pairs, Option<f32>), Lost> {
+    pub fn finish<R: Runtime>(self, card: &Card<R>) -> Result<(Pairs, Option<f32>), Lost> {
+        let of_batch = self.thresholds.is_none();
+        let pairs = self.close(card)?.download(card)?;
+        let smallest = pairs.values.iter().copied().reduce(f32::min);
+        Ok((pairs, smallest.filter(|_| of_batch)))
+    }
+
+    /// What was kept.
+    ///
+    /// # Errors
+    /// The card is lost.
+    pub fn close<R: Runtime>(mut self, card: &Card<R>) -> Result<PairsOnCard, Lost> {
         if self.list.count > self.most {
             self.raise(card, None, self.most)?;
             self.sieve(card, self.most)?;
         }
         let (list, count) = (&self.list, self.list.count);
         if count == 0 {
-            return Ok((Pairs::none(self.rows), None));
+            return Ok(PairsOnCard::none(card, self.rows));
         }
         let [counts, next]: [Ints; 2] = [0, 1].map(|_| card.upload(&vec![0; self.rows]));
         let (client, each) = (card.client(), cubes(count.div_ceil(UNITS as usize)));
@@ -151,9 +162,7 @@ impl Collected {
             words.arg(),
             length,
         );
-        let pairs = order::pairs(card, &latents, &words, &offsets, 0, count)?;
-        let smallest = pairs.values.iter().copied().reduce(f32::min);
-        Ok((pairs, smallest.filter(|_| self.thresholds.is_none())))
+        order::pairs(card, &latents, &words, &offsets, 0, count)
     }
 
     /// A list that is cut becomes no longer than that, so that the next chunks have room.

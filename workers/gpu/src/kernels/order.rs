@@ -5,10 +5,10 @@
 
 use cubecl::prelude::*;
 
-use super::cut::UNITS;
+use super::{codes::CodesOnCard, cut::UNITS};
 use crate::{
     card::{Card, Floats, Ints, Lost, cubes, units},
-    pairs::Pairs,
+    pairs::PairsOnCard,
 };
 
 /// Words of the bitmap: 65,536 latents at a time.
@@ -167,7 +167,7 @@ pub(super) fn pairs<R: Runtime>(
     offsets: &Ints,
     stride: usize,
     most: usize,
-) -> Result<Pairs, Lost> {
+) -> Result<PairsOnCard, Lost> {
     let rows = offsets.len() - 1;
     let (ordered, values): (Ints, Floats) = (card.room(most), card.room(most));
     put_in_order::launch::<R>(
@@ -182,14 +182,11 @@ pub(super) fn pairs<R: Runtime>(
         rows as u32,
         stride as u32,
     );
-    let offsets: Vec<usize> = card.download(offsets)?.into_iter().map(|offset| offset as usize).collect();
-    let all = offsets.last().copied().unwrap_or(0).min(most);
+    let ends: Vec<usize> = card.download(offsets)?.into_iter().map(|offset| offset as usize).collect();
+    let all = ends.last().copied().unwrap_or(0).min(most);
     if all == 0 {
-        return Ok(Pairs::none(rows));
+        return Ok(PairsOnCard::none(card, rows));
     }
-    Ok(Pairs {
-        offsets,
-        latents: card.download(&ordered.part(0, all))?,
-        values: card.download(&values.part(0, all))?,
-    })
+    let codes = CodesOnCard { offsets: offsets.clone(), latents: ordered.part(0, all) };
+    Ok(PairsOnCard { offsets: ends, codes, values: values.part(0, all) })
 }

@@ -12,6 +12,7 @@ mod best;
 mod by_latent;
 mod collect;
 mod columns;
+mod digest;
 mod nested;
 mod norms;
 mod numbers;
@@ -83,6 +84,7 @@ pub fn all<R: Runtime>(card: &Card<R>) -> Report {
     nested::check(card, &mut report);
     columns::check(card, &mut report);
     by_latent::check(card, &mut report);
+    digest::check(card, &mut report);
     adam::check(card, &mut report);
     update::check(card, &mut report);
     weights::check(card, &mut report);
