@@ -80,9 +80,8 @@ impl Replicated {
     /// What every card answers, all at once; each is asked with its number and its share of the rows.
     fn each<T: Send>(&self, ask: impl Fn(usize, &Range<usize>, &dyn Replica) -> T + Sync) -> Vec<T> {
         let shares = self.shares();
-        let ask =
-            |(at, (replica, share)): (usize, (&Box<dyn Replica>, &Range<usize>))| ask(at, share, &**replica);
-        self.replicas.par_iter().zip(&shares).enumerate().map(ask).collect()
+        let all = self.replicas.par_iter().zip(&shares).enumerate();
+        all.map(|(at, (replica, share))| ask(at, share, &**replica)).collect()
     }
 
     /// What every card answers, whatever the batch.

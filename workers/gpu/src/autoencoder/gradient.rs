@@ -14,6 +14,7 @@ use crate::{
 
 /// Where it is.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one")]
 pub(super) enum Gradient {
     /// Nowhere yet: what it is the sum of. It never is anywhere but where a latent takes its step.
     Pairs(Gathered),
