@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use atomflow_workers::{
     card::{
-        Card, Encodes, OnCard, Precision,
+        Arithmetic, Card, Encodes, OnCard,
         wire::{Format, Outgoing, Sent},
     },
     learner::{ActivationBatch, DictLearner, Dictionary, Mismatch, Scales, StepReport},
@@ -36,8 +36,8 @@ impl Card for Keeps {
     fn name(&self) -> String {
         "memory:0".to_owned()
     }
-    fn precision(&self) -> Precision {
-        Precision::F32
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::default()
     }
     fn autoencoder(&self, _: &Parameters<f32>) -> Box<dyn OnCard> {
         unreachable!("it is not asked")

@@ -10,7 +10,7 @@ use arrow::datatypes::Int64Type;
 use atomflow_gpu::{card::Card, learn};
 use atomflow_schemas::partial::Partial;
 use atomflow_workers::{
-    card::{self, Precision},
+    card::{self, Arithmetic},
     interp::HarvestSpec,
     learner::Dictionary,
     random::{hash, unit},
@@ -26,7 +26,7 @@ const WANTED: &str = "ATOMFLOW_TEST_VULKAN";
 
 fn card() -> Option<Arc<dyn card::Card>> {
     match catch_unwind(|| Card::<WgpuRuntime>::open(&WgpuDevice::Cpu)) {
-        Ok(card) => Some(learn::card(card, "vulkan:0", Precision::F32, None)),
+        Ok(card) => Some(learn::card(card, "vulkan:0", Arithmetic::default(), None)),
         Err(_) => {
             assert!(std::env::var_os(WANTED).is_none_or(|v| v != "1"), "{WANTED}=1, but there is no device");
             eprintln!("skipped: no software Vulkan device (mesa-vulkan-drivers, libvulkan1)");
