@@ -223,8 +223,8 @@ pub struct Outcome {
     /// How good it is. Of several learners, what they have in common: tokens and seconds.
     pub metrics: Metrics,
     /// Share of the time of training in this process that there was nothing to compute: rows were not there yet, on
-    /// the card where steps run on one. `None` if this process did not train.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// the card where steps run on one. `None` if this process did not train. Not written down: that tells of the run.
+    #[serde(skip)]
     pub wait_share: Option<f64>,
     /// Where there are several: each, in the order of the spec.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -99,6 +99,7 @@ const WORDS: &[(&str, &str, &[&str], &str)] = &[
         "workers/gpu",
         "cudarc",
         &[
+            "workers/gpu/src/cuda/nccl.rs",
             "workers/gpu/src/cuda/needs.rs",
             "workers/gpu/src/cuda/pinned.rs",
             "workers/gpu/src/cuda/probe.rs",
