@@ -47,7 +47,7 @@ pub fn scale(row: &[f32]) -> f32 {
     if most < LEAST { 0.0 } else { most }
 }
 
-/// The byte of number `column` of a row: as [`byte`], in the same bits but for the rounding of a quotient.
+/// The byte of number `column` of a row: as `byte` makes it on the card, in the same bits but for the rounding of a quotient.
 #[allow(clippy::cast_possible_truncation, reason = "columns are counted in u32, and a byte is below 256")]
 pub fn coded(number: f32, column: usize, scale: f32, sign: Sign) -> u8 {
     if scale == 0.0 || number == 0.0 {
